@@ -1,0 +1,9 @@
+//! Pod manifests and images in, OCI bundles out. Starts no process and enters no namespace.
+
+pub mod image;
+pub mod manifest;
+pub mod pause;
+pub mod plan;
+pub mod spec;
+pub mod toolbox;
+pub mod volume;
