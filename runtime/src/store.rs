@@ -1,0 +1,412 @@
+//! What is on disk about pods. Everybody reads it; the pod's creator and then its shim write it.
+//!
+//! ```text
+//! <run>/names/<namespace>_<name> -> <uid>    who owns a name
+//! <run>/pods/<uid>/lock                      held (flock) while a creator or a shim lives
+//!                  record.json               what the pod acquires on the host, before it does
+//!                  plan.json  pod.json       what to run; the manifest as the user wrote it, defaulted
+//!                  status.json               v1 PodStatus as seen by the shim
+//!                  events.jsonl  shim.sock  shim.log
+//!                  containers/<name>/        bundle and engine state
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use bundles::plan::PodPlan;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::process::ProcessId;
+
+/// What a pod has, or may have, on the host. Written before the first side effect, so that anyone can undo it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The pod's uid; owner of its lease, its cgroup, its host interface.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// When it was created (RFC 3339).
+    pub created: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// The bridge network it is or will be attached to.
+    pub network: Option<NetworkRecord>,
+    /// The link in /run/netns.
+    pub netns_link: PathBuf,
+    /// The cgroup, below each hierarchy's root.
+    pub cgroup: String,
+    /// The pod's shim, once it runs.
+    pub shim: Option<ProcessId>,
+    /// The pause process, once it is cloned (before it may go on).
+    pub pause: Option<ProcessId>,
+}
+
+impl Record {
+    /// `namespace/name`, as people call it.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// How far a pod has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Side effects may have begun.
+    Creating,
+    /// The shim supervises it.
+    Running,
+    /// Nothing is left but this directory and the logs.
+    Stopped,
+}
+
+/// The bridge network of a pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// The node's pod CIDR.
+    pub subnet: ipnet::Ipv4Net,
+    /// The cluster CIDR, inside which nothing is masqueraded.
+    pub cluster: ipnet::Ipv4Net,
+    /// `--ip`.
+    pub address: Option<std::net::Ipv4Addr>,
+}
+
+/// Held while somebody works on a pod: a creator, then its shim. Free when both are gone, however they went.
+///
+/// It follows the open file description across `fork`, so the shim takes it over from the command that forked it.
+#[derive(Debug)]
+pub struct PodLock(#[allow(dead_code)] Flock<File>);
+
+/// One pod's directory.
+#[derive(Debug, Clone)]
+pub struct PodDir {
+    /// `<run>/pods/<uid>`.
+    pub path: PathBuf,
+}
+
+impl PodDir {
+    /// The record.
+    ///
+    /// # Errors
+    /// When it cannot be read or parsed.
+    pub fn record(&self) -> Result<Record, Error> {
+        read_json(&self.path.join("record.json"))
+    }
+
+    /// Replaces the record.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_record(&self, record: &Record) -> Result<(), Error> {
+        write_json(&self.path.join("record.json"), record)
+    }
+
+    /// What to run.
+    ///
+    /// # Errors
+    /// When it cannot be read or parsed.
+    pub fn plan(&self) -> Result<PodPlan, Error> {
+        read_json(&self.path.join("plan.json"))
+    }
+
+    /// The manifest, defaulted, without status.
+    ///
+    /// # Errors
+    /// When it cannot be read or parsed.
+    pub fn manifest(&self) -> Result<Pod, Error> {
+        read_json(&self.path.join("pod.json"))
+    }
+
+    /// The last status the shim wrote; an empty one before.
+    ///
+    /// # Errors
+    /// When it cannot be read or parsed.
+    pub fn status(&self) -> Result<PodStatus, Error> {
+        match read_json(&self.path.join("status.json")) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(PodStatus::default()),
+            other => other,
+        }
+    }
+
+    /// Replaces the status.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_status(&self, status: &PodStatus) -> Result<(), Error> {
+        write_json(&self.path.join("status.json"), status)
+    }
+
+    /// The socket of the pod's shim.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("shim.sock")
+    }
+
+    /// The pod's events, one JSON object a line.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// One container's directory: bundle and engine state.
+    #[must_use]
+    pub fn container(&self, name: &str) -> PathBuf {
+        self.path.join("containers").join(name)
+    }
+
+    /// Takes the lock, or `None` while a creator or the shim holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn try_lock(&self) -> Result<Option<PodLock>, Error> {
+        let path = self.path.join("lock");
+        let file = open_lock(&path)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(PodLock(lock))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(Error::File { operation: "lock", path, source: e.into() }),
+        }
+    }
+
+    /// Waits until no creator and no shim holds the lock, then takes it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or locked.
+    pub fn lock(&self) -> Result<PodLock, Error> {
+        let path = self.path.join("lock");
+        let file = open_lock(&path)?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map(PodLock)
+            .map_err(|(_, e)| Error::File { operation: "lock", path, source: e.into() })
+    }
+
+    /// Whether a creator or the shim is at work.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn is_busy(&self) -> Result<bool, Error> {
+        self.try_lock().map(|free| free.is_none())
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(Error::file("open", path))
+}
+
+/// All pods of one installation.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Where it is.
+    pub layout: Layout,
+}
+
+impl Store {
+    /// Opens the store; creates nothing.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        Self { layout }
+    }
+
+    /// One pod's directory, which need not exist.
+    #[must_use]
+    pub fn dir(&self, uid: &str) -> PodDir {
+        PodDir { path: self.layout.pod(uid) }
+    }
+
+    /// Puts a new pod on disk and claims its name. Nothing else has happened yet when this returns.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`] when another pod has the name; then nothing is left.
+    pub fn create(&self, record: &Record, plan: &PodPlan, manifest: &Pod) -> Result<(PodDir, PodLock), Error> {
+        private_dir(&self.layout.pods())?;
+        private_dir(&self.layout.names())?;
+        let dir = self.dir(&record.uid);
+        private_dir(&dir.path)?;
+        let lock = dir.lock()?;
+        let written = (|| {
+            dir.write_record(record)?;
+            write_json(&dir.path.join("plan.json"), plan)?;
+            write_json(&dir.path.join("pod.json"), manifest)?;
+            self.claim(record)
+        })();
+        match written {
+            Ok(()) => Ok((dir, lock)),
+            Err(e) => {
+                // Nothing but files of our own below a directory of our own: a failure here is the lesser news.
+                if let Err(left) = fs::remove_dir_all(&dir.path) {
+                    tracing::warn!(path = %dir.path.display(), error = %left, "left behind");
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Claims `namespace/name`. A pod's directory exists before its link does, so a dangling link is stale.
+    fn claim(&self, record: &Record) -> Result<(), Error> {
+        let link = self.name_link(&record.namespace, &record.name);
+        loop {
+            match symlink(&record.uid, &link) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(Error::File { operation: "claim name", path: link, source }),
+            }
+            let Some(uid) = read_name(&link)? else { continue };
+            let holder = self.dir(&uid);
+            if holder.path.is_dir() {
+                let phase = holder.status()?.phase.unwrap_or_else(|| "Pending".to_owned());
+                return Err(Error::NameTaken { namespace: record.namespace.clone(), name: record.name.clone(), uid, phase });
+            }
+            remove_file(&link)?;
+        }
+    }
+
+    fn name_link(&self, namespace: &str, name: &str) -> PathBuf {
+        // `_` is in no DNS name, so no two pairs make the same link.
+        self.layout.names().join(format!("{namespace}_{name}"))
+    }
+
+    /// Who owns a name.
+    ///
+    /// # Errors
+    /// When the link cannot be read.
+    pub fn owner(&self, namespace: &str, name: &str) -> Result<Option<PodDir>, Error> {
+        Ok(read_name(&self.name_link(namespace, name))?.map(|uid| self.dir(&uid)).filter(|dir| dir.path.is_dir()))
+    }
+
+    /// Removes a pod's directory and gives its name back. The caller holds the lock and has undone everything else.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove(&self, record: &Record) -> Result<(), Error> {
+        let link = self.name_link(&record.namespace, &record.name);
+        if read_name(&link)?.as_deref() == Some(&record.uid) {
+            remove_file(&link)?;
+        }
+        remove_tree(&self.layout.pod(&record.uid))
+    }
+
+    /// Every pod, by uid order; directories without a readable record are left out (`gc` takes those).
+    ///
+    /// # Errors
+    /// When the directory of pods cannot be read.
+    pub fn list(&self) -> Result<Vec<(PodDir, Record)>, Error> {
+        let mut pods = Vec::new();
+        for dir in self.dirs()? {
+            match dir.record() {
+                Ok(record) => pods.push((dir, record)),
+                Err(e) => tracing::debug!(path = %dir.path.display(), error = %e, "no readable record"),
+            }
+        }
+        pods.sort_by(|a, b| a.1.created.cmp(&b.1.created).then_with(|| a.1.uid.cmp(&b.1.uid)));
+        Ok(pods)
+    }
+
+    /// Every directory of a pod, readable record or not.
+    ///
+    /// # Errors
+    /// When the directory of pods cannot be read.
+    pub fn dirs(&self) -> Result<Vec<PodDir>, Error> {
+        let pods = self.layout.pods();
+        let entries = match fs::read_dir(&pods) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::file("read", pods)(e)),
+        };
+        entries
+            .map(|entry| entry.map(|e| PodDir { path: e.path() }).map_err(Error::file("read", &pods)))
+            .collect()
+    }
+
+    /// Finds a pod by name (in namespace `default`), `namespace/name`, uid, or a prefix of a uid or name that only one pod has.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Ambiguous`].
+    pub fn find(&self, query: &str) -> Result<(PodDir, Record), Error> {
+        let (namespace, name) = query.split_once('/').unwrap_or(("default", query));
+        if !name.is_empty()
+            && let Some(dir) = self.owner(namespace, name)?
+        {
+            let record = dir.record()?;
+            return Ok((dir, record));
+        }
+        let mut found: Vec<_> = self
+            .list()?
+            .into_iter()
+            .filter(|(_, r)| r.uid.starts_with(query) || r.name.starts_with(query) || r.label().starts_with(query))
+            .collect();
+        if let Some(exact) = found.iter().position(|(_, r)| r.uid == query || r.name == query) {
+            found = vec![found.swap_remove(exact)];
+        }
+        match found.len() {
+            0 => Err(Error::NotFound(query.to_owned())),
+            1 => Ok(found.swap_remove(0)),
+            _ => Err(Error::Ambiguous { query: query.to_owned(), matches: found.iter().map(|(_, r)| r.label()).collect() }),
+        }
+    }
+}
+
+fn read_name(link: &Path) -> Result<Option<String>, Error> {
+    match fs::read_link(link) {
+        Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::file("read", link)(e)),
+    }
+}
+
+/// Makes a directory that only root can enter, and its parents.
+pub(crate) fn private_dir(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::file("create", path))
+}
+
+/// Removes a file; one that is gone already is fine.
+pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a tree; one that is gone already is fine.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.to_owned(), source })
+}
+
+/// Replaces a file whole, so that a reader sees the old or the new one. No fsync: `<run>` does not survive a reboot.
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(value).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
+    let temporary = path.with_extension("tmp");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(Error::file("create", &temporary))?;
+    file.write_all(&bytes).map_err(Error::file("write", &temporary))?;
+    fs::rename(&temporary, path).map_err(Error::file("replace", path))
+}
