@@ -1,1 +1,159 @@
-//! Under construction.
+//! The v1 Pod as users write it: text in, defaulted pods and their plans out, and every problem with its file, line,
+//! column and field path.
+//!
+//! ```text
+//! text --tree--> Node --documents, typed--> Pod as written --support--> what is not honoured
+//!                                              |
+//!                                              +--defaults--> Pod --lower--> PodPlan
+//! ```
+//! Reads only: the sources it is given, and whether the directories that annotations name exist.
+
+mod defaults;
+mod documents;
+pub mod fields;
+mod lower;
+mod names;
+mod path;
+mod problem;
+mod publish;
+pub mod quantity;
+mod report;
+#[cfg(test)]
+mod schema;
+mod support;
+mod tree;
+mod typed;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+
+pub use problem::{Problem, Problems, Severity};
+pub use publish::{publish, publish_all};
+
+use crate::plan::PodPlan;
+use documents::Draft;
+pub(crate) use lower::collide;
+use report::Report;
+
+/// A text and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// A path, or `<stdin>`; only named in problems.
+    pub name: String,
+    /// YAML or JSON, one or more documents.
+    pub text: String,
+}
+
+/// How strictly to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ParseOptions {
+    /// Unknown fields, and names that Kubernetes would refuse, are errors.
+    pub strict: bool,
+}
+
+/// What the sources hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The pods, in the order of the sources; never empty unless a workload asks for no replicas.
+    pub pods: Vec<PodManifest>,
+    /// What the pods do not honour, and what else is worth knowing.
+    pub warnings: Vec<Problem>,
+}
+
+/// One pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodManifest {
+    /// The pod, defaulted as the API server would, with namespace and a fresh uid.
+    pub pod: Pod,
+    /// What the runtime needs of it.
+    pub plan: PodPlan,
+}
+
+/// Reads manifests: all documents of all sources, or all that is wrong with them.
+///
+/// # Errors
+/// [`Problems`] with at least one error: bad syntax, a wrong type, a value that cannot be, nothing to run.
+pub fn parse(sources: &[Source], options: &ParseOptions) -> Result<Manifest, Problems> {
+    let mut reading = Reading { options: *options, ..Reading::default() };
+    for source in sources {
+        reading.source(source);
+    }
+    reading.finish(sources)
+}
+
+#[derive(Default)]
+struct Reading {
+    options: ParseOptions,
+    pods: Vec<PodManifest>,
+    problems: Vec<Problem>,
+    runnable: bool,
+    /// The place of each pod so far, by namespace and name.
+    places: BTreeMap<(String, String), String>,
+}
+
+impl Reading {
+    fn source(&mut self, source: &Source) {
+        let documents = match tree::documents(&source.text) {
+            Ok(documents) => documents,
+            Err(error) => {
+                self.problems.push(Problem {
+                    file: source.name.clone(),
+                    line: error.at.line,
+                    column: error.at.column,
+                    path: String::new(),
+                    message: error.message,
+                    severity: Severity::Error,
+                });
+                self.runnable = true; // unknown, and the error says enough
+                return;
+            }
+        };
+        for document in &documents {
+            let mut report = Report::new(&source.name, document, self.options.strict);
+            support::check_nul(document, "", &mut report);
+            let found = documents::pods(document, "", &mut report);
+            self.runnable |= found.runnable;
+            for draft in found.drafts {
+                self.draft(draft, &mut report);
+            }
+            self.problems.extend(report.into_problems());
+        }
+    }
+
+    fn draft(&mut self, draft: Draft, report: &mut Report<'_>) {
+        let Draft { mut pod, base, workload } = draft;
+        if let Some(node) = report.root().find(&path::steps(&base)) {
+            support::check(node, &base, report);
+        }
+        defaults::apply(&mut pod, &uuid::Uuid::new_v4().to_string());
+        let plan = lower::pod(&pod, &base, workload, report);
+        let place = path::field(&path::field(&base, "metadata"), "name");
+        let key = (plan.namespace.clone(), plan.name.clone());
+        if let Some(first) = self.places.get(&key).filter(|_| !plan.name.is_empty()) {
+            report.error(&place, format!("pod {}/{} is already defined at {first}", key.0, key.1));
+        } else {
+            self.places.insert(key, report.place(&place));
+        }
+        self.pods.push(PodManifest { pod, plan });
+    }
+
+    fn finish(mut self, sources: &[Source]) -> Result<Manifest, Problems> {
+        if !self.runnable && self.problems.iter().all(|problem| problem.severity != Severity::Error) {
+            let message = "nothing to run: there is no Pod (nor Deployment, ReplicaSet, StatefulSet, DaemonSet, Job or List)";
+            self.problems.push(Problem {
+                file: sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
+                line: 0,
+                column: 0,
+                path: String::new(),
+                message: message.to_owned(),
+                severity: Severity::Error,
+            });
+        }
+        // Stable: the sources stay in order, each one's problems go by line.
+        let order: BTreeMap<&str, usize> = sources.iter().enumerate().map(|(index, s)| (s.name.as_str(), index)).collect();
+        self.problems.sort_by_key(|p| (order.get(p.file.as_str()).copied(), p.line, p.column));
+        let (errors, warnings): (Vec<_>, Vec<_>) = self.problems.into_iter().partition(|p| p.severity == Severity::Error);
+        if errors.is_empty() { Ok(Manifest { pods: self.pods, warnings }) } else { Err(Problems { errors, warnings }) }
+    }
+}
