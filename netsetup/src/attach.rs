@@ -1,0 +1,348 @@
+//! Wiring one namespace.
+//!
+//! ```text
+//!  under the lock    Lease   written first, so that a detach after SIGKILL finds its work
+//!                    Bridge  only the first attach makes it
+//!                    Table   only the first attach makes it
+//!                    Ports   map elements, if any host ports
+//!  side by side      Inside  sysctls, socket in the namespace
+//!  with others       Veth ── BridgePort ── Loopback ── Address ── Up ── Route
+//! ```
+
+use crate::{
+    Attachment, MacAddr, NetError, Network, Request, Step, address,
+    detach::{self, Links},
+    leases::{Lease, Leases, Locked},
+    link, nat, netns, route,
+    rtnl::Rtnl,
+    sysctl,
+};
+use netlink_packet_route::link::InfoKind;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Where a test may stop an attach.
+pub(crate) trait Breakpoint {
+    /// Called before each step.
+    fn before(&self, step: Step) -> Result<(), NetError>;
+}
+
+/// Nothing is stopped.
+struct Straight;
+
+impl Breakpoint for Straight {
+    fn before(&self, _: Step) -> Result<(), NetError> {
+        Ok(())
+    }
+}
+
+/// Wires a namespace to a network: leases an address, makes the veth pair, its addresses, routes and host ports;
+/// and, for the first owner, the bridge and the nft table.
+///
+/// # Errors
+/// [`NetError::Conflicts`] and its neighbours before anything is made; any other after every step that was done
+/// has been undone. [`NetError::Undo`] when that failed too: [`detach`](crate::detach) can be tried again.
+pub async fn attach(network: &Network, request: &Request<'_>) -> Result<Attachment, NetError> {
+    attach_with(network, request, &Straight).await
+}
+
+pub(crate) async fn attach_with(
+    network: &Network,
+    request: &Request<'_>,
+    test: &impl Breakpoint,
+) -> Result<Attachment, NetError> {
+    network.validate()?;
+    let mut made = Made::default();
+    match apply(network, request, test, &mut made).await {
+        Ok(attachment) => Ok(attachment),
+        Err(cause) if made.lease => Err(undo(network, request, made, cause).await),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// What this attach, and nobody else, has made.
+#[derive(Default)]
+struct Made {
+    lease: bool,
+    veth: bool,
+}
+
+async fn apply(
+    network: &Network,
+    request: &Request<'_>,
+    test: &impl Breakpoint,
+    made: &mut Made,
+) -> Result<Attachment, NetError> {
+    let host = Rtnl::here()?;
+    let place = reserve(network, request, test, made, &host).await?;
+    test.before(Step::Inside)?;
+    let inside = Rtnl::with(netns::prepare(request.netns)?);
+    let mac = request.mac.unwrap_or_else(|| MacAddr::of(place.address));
+    let mtu = request.mtu.unwrap_or(place.mtu);
+
+    test.before(Step::Veth)?;
+    let veth = link::Veth {
+        host: &request.host_if,
+        bridge: place.bridge,
+        pod: &request.pod_if,
+        netns: request.netns,
+        mac,
+        mtu,
+    };
+    link::add_veth(&host, &veth).await?;
+    made.veth = true;
+    test.before(Step::BridgePort)?;
+    link::set_bridge_port(&host, &request.host_if, request.label).await?;
+    wire_inside(network, request, test, &inside, place.address).await?;
+    Ok(Attachment {
+        address: place.address,
+        prefix_len: network.subnet.prefix_len(),
+        gateway: network.gateway(),
+        mac,
+        host_if: request.host_if.clone(),
+        bridge: network.bridge.clone(),
+        mtu,
+    })
+}
+
+/// What was found or made under the lock.
+struct Place {
+    address: Ipv4Addr,
+    bridge: u32,
+    mtu: u32,
+}
+
+async fn reserve(
+    network: &Network,
+    request: &Request<'_>,
+    test: &impl Breakpoint,
+    made: &mut Made,
+    host: &Rtnl,
+) -> Result<Place, NetError> {
+    let mut locked = Locked::acquire(network).await?;
+    let (lease, address) = plan(network, request, &locked.leases)?;
+
+    test.before(Step::Lease)?;
+    locked.leases.insert(network, lease.clone());
+    locked.save()?;
+    made.lease = true;
+
+    test.before(Step::Bridge)?;
+    let bridge = ensure_bridge(network, host, &mut locked).await?;
+
+    test.before(Step::Table)?;
+    if !nat::exists(network)? {
+        nat::create(network, &locked.leases)?;
+    }
+    test.before(Step::Ports)?;
+    nat::add_ports(network, &lease)?;
+    Ok(Place { address, bridge: bridge.index, mtu: bridge.mtu })
+}
+
+/// The lease to be written, or why there can be none.
+fn plan(network: &Network, request: &Request<'_>, leases: &Leases) -> Result<(Lease, Ipv4Addr), NetError> {
+    if leases.of(request.owner).is_some() {
+        return Err(NetError::AlreadyAttached {
+            owner: request.owner.to_owned(),
+            bridge: network.bridge.to_string(),
+        });
+    }
+    leases.check_subnet(network)?;
+    match leases.plan(network, request.ports, request.address) {
+        (Some(address), conflicts) if conflicts.is_empty() => {
+            let lease = Lease {
+                owner: request.owner.to_owned(),
+                label: request.label.to_owned(),
+                addresses: vec![IpAddr::V4(address)],
+                host_if: request.host_if.clone(),
+                ports: request.ports.to_vec(),
+            };
+            Ok((lease, address))
+        }
+        (_, conflicts) => Err(NetError::Conflicts(conflicts)),
+    }
+}
+
+struct Bridge {
+    index: u32,
+    mtu: u32,
+}
+
+/// Finds the bridge, or makes it. One that is down is one that somebody died making: going up is its last step.
+async fn ensure_bridge(network: &Network, host: &Rtnl, locked: &mut Locked<'_>) -> Result<Bridge, NetError> {
+    let name = &network.bridge;
+    let found = link::find(host, name).await?;
+    if let Some(link) = &found {
+        if link.kind != Some(InfoKind::Bridge) {
+            return Err(NetError::NotABridge(name.to_string()));
+        }
+        if link.up {
+            return Ok(Bridge { index: link.index, mtu: locked.leases.mtu.unwrap_or(link.mtu) });
+        }
+    }
+    // Recorded, since a bridge's own MTU follows the smallest of its ports.
+    let mtu = route::default_mtu(host).await?;
+    locked.leases.mtu = Some(mtu);
+    locked.save()?;
+    if found.is_none() {
+        link::add_bridge(host, name, network.bridge_mac(), mtu).await?;
+    }
+    let index = link::find(host, name).await?.map(|link| link.index);
+    let index = index.ok_or_else(|| NetError::netlink("look up link", name)(std::io::ErrorKind::NotFound.into()))?;
+    forward_here(network)?;
+    address::add(host, index, network.gateway(), network.subnet.prefix_len()).await?;
+    link::up(host, index, name).await?;
+    Ok(Bridge { index, mtu })
+}
+
+/// The host's settings: forwarding, and 127.0.0.1 as a source on the bridge (the nft table guards the other
+/// direction). The bridge needs no IPv6 address yet; 1 is IN6_ADDR_GEN_MODE_NONE.
+fn forward_here(network: &Network) -> Result<(), NetError> {
+    let bridge = &network.bridge;
+    sysctl::ensure("net/ipv4/ip_forward", "1")?;
+    sysctl::ensure(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+    sysctl::ensure_if_known(&format!("net/ipv6/conf/{bridge}/addr_gen_mode"), "1")
+}
+
+async fn wire_inside(
+    network: &Network,
+    request: &Request<'_>,
+    test: &impl Breakpoint,
+    inside: &Rtnl,
+    address: Ipv4Addr,
+) -> Result<(), NetError> {
+    test.before(Step::Loopback)?;
+    let (loopback, found) =
+        futures::future::join(link::loopback_up(inside), link::find(inside, &request.pod_if)).await;
+    loopback?;
+    let gone = || NetError::netlink("look up link", &request.pod_if)(std::io::ErrorKind::NotFound.into());
+    let index = found?.ok_or_else(gone)?.index;
+
+    test.before(Step::Address)?;
+    address::add(inside, index, address, network.subnet.prefix_len()).await?;
+    test.before(Step::Up)?;
+    link::up(inside, index, &request.pod_if).await?;
+    test.before(Step::Route)?;
+    route::add_default(inside, network.gateway()).await
+}
+
+/// Takes back what was made, in reverse order; the lease last, and only when nothing else is left.
+async fn undo(network: &Network, request: &Request<'_>, made: Made, cause: NetError) -> NetError {
+    let links = if made.veth { Links::Delete } else { Links::NotOurs };
+    match detach::release(network, request.owner, links).await.map(|failures| failures.into_vec()) {
+        Ok(failures) if failures.is_empty() => cause,
+        Ok(failures) => NetError::Undo { cause: Box::new(cause), failures },
+        Err(failure) => NetError::Undo { cause: Box::new(cause), failures: vec![failure] },
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+#[cfg(test)]
+mod tests {
+    use super::{Breakpoint, attach, attach_with, common};
+    use crate::{Conflict, NetError, Protocol, Step, detach};
+    use common::{Host, Netns, in_private_host, port, request, snapshot};
+    use std::{cell::RefCell, fs};
+
+    /// Fails before one step, and records those that came.
+    struct FailBefore {
+        step: Option<Step>,
+        seen: RefCell<Vec<Step>>,
+    }
+
+    impl Breakpoint for FailBefore {
+        fn before(&self, step: Step) -> Result<(), NetError> {
+            self.seen.borrow_mut().push(step);
+            if self.step == Some(step) { Err(NetError::Injected(step)) } else { Ok(()) }
+        }
+    }
+
+    fn leases(host: &Host) -> String {
+        let text = fs::read_to_string(&host.network.leases).unwrap_or_default();
+        text.lines().filter(|line| !line.contains("\"last\"")).collect()
+    }
+
+    #[test]
+    fn every_step_is_in_the_list_and_in_that_order() {
+        in_private_host(|| async {
+            let host = Host::new();
+            let netns = Netns::new();
+            let test = FailBefore { step: None, seen: RefCell::default() };
+            attach_with(&host.network, &request("a", &netns, &[]), &test).await.expect("attach");
+            assert_eq!(*test.seen.borrow(), Step::ALL);
+        });
+    }
+
+    /// For the first owner, who makes the bridge, and for a later one, who must leave it.
+    #[test]
+    fn a_failure_at_any_step_leaves_the_host_as_it_was() {
+        in_private_host(|| async {
+            for neighbours in [0, 1] {
+                let host = Host::new();
+                let mut kept = Vec::new();
+                for _ in 0..neighbours {
+                    kept.push(host.pod("keep", &[port(None, 8079, 80, Protocol::Tcp)]).await);
+                }
+                // The lease file outlives the leases; make it before comparing.
+                let throwaway = Netns::new();
+                attach(&host.network, &request("x", &throwaway, &[])).await.expect("attach");
+                detach(&host.network, "x").await.expect("detach");
+                for step in Step::ALL {
+                    let netns = Netns::new();
+                    let before = (snapshot(), leases(&host));
+                    let ports = [port(None, 8080, 80, Protocol::Tcp), port(None, 8081, 80, Protocol::Udp)];
+                    let test = FailBefore { step: Some(*step), seen: RefCell::default() };
+                    let error = attach_with(&host.network, &request("a", &netns, &ports), &test).await;
+                    assert!(matches!(error, Err(NetError::Injected(at)) if at == *step), "{step:?}: {error:?}");
+                    assert_eq!((snapshot(), leases(&host)), before, "left when {step:?} failed, {neighbours} neighbours");
+                    assert!(!netns.enter(|| common::run("ip", "-o link")).contains("eth0"), "left inside");
+                    attach(&host.network, &request("a", &netns, &ports)).await.expect("the next try works");
+                    detach(&host.network, "a").await.expect("detach");
+                }
+                for (netns, _) in kept {
+                    drop(netns);
+                    detach(&host.network, "keep").await.expect("detach");
+                }
+            }
+        });
+    }
+
+    /// As after SIGKILL: no undo ran, and what is on disk must be enough.
+    #[test]
+    fn detach_finishes_what_was_cut_off_at_any_step() {
+        in_private_host(|| async {
+            let before = snapshot();
+            for step in Step::ALL {
+                let host = Host::new();
+                let netns = Netns::new();
+                let ports = [port(None, 8080, 80, Protocol::Tcp)];
+                let test = FailBefore { step: Some(*step), seen: RefCell::default() };
+                let mut made = super::Made::default();
+                super::apply(&host.network, &request("a", &netns, &ports), &test, &mut made)
+                    .await
+                    .map(drop)
+                    .expect_err("stopped");
+                detach(&host.network, "a").await.expect("detach");
+                assert_eq!(snapshot(), before, "left when cut off before {step:?}");
+                assert!(!leases(&host).contains("owner"));
+            }
+        });
+    }
+
+    #[test]
+    fn a_request_with_the_same_port_twice_is_refused() {
+        in_private_host(|| async {
+            let host = Host::new();
+            let netns = Netns::new();
+            let twice = [port(None, 8080, 80, Protocol::Tcp), port(None, 8080, 81, Protocol::Tcp)];
+            match attach(&host.network, &request("a", &netns, &twice)).await {
+                Err(NetError::Conflicts(conflicts)) => {
+                    assert_eq!(conflicts, [Conflict::PortRepeated { port: twice[1] }]);
+                }
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}
