@@ -1,9 +1,51 @@
 //! Images: content by digest, unpacked layers, references.
+//!
+//! ```text
+//! <lib>/images/index.json               names -> manifest digest -> layers     (replaced whole)
+//!              blobs/sha256/<hex>       manifests and configurations
+//!              layers/sha256/<diff id>/ fs/ and layer.json: one unpacked layer, in overlay's own form
+//!              embedded/<key>/          the same for the image inside this program
+//!              tmp/                     work in progress; a crash leaves things only here
+//!              *.lock                   see `lock`
+//! ```
+//!
+//! A layer is unpacked once per diff id (the digest of its uncompressed tar), into `tmp/`, and renamed when both its
+//! digests have been verified. Compressed layers are not kept.
+
+mod archive;
+mod compression;
+mod config;
+mod digest;
+mod docker;
+mod embedded;
+mod error;
+mod index;
+mod inroot;
+mod layer;
+mod limits;
+mod load;
+mod lock;
+mod oci;
+mod pax;
+mod reference;
+mod sparse;
+mod store;
+mod tarball;
+mod unpack;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use embedded::{EMBEDDED_NAME, Program};
+pub use error::{ImageError, LayerError};
+pub use limits::Limits;
+pub use load::LoadProgress;
+pub use lock::Hold;
+pub use reference::Reference;
+pub use store::{ImageStore, Removed};
 
 /// An image of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

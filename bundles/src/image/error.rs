@@ -1,0 +1,186 @@
+//! What goes wrong with images.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::digest::Digest;
+
+/// A failure of the image store.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A system call on a file of the store or an archive.
+    #[error("{op} {path}", path = .path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Not a name an image can have.
+    #[error("image name `{reference}`: {why}")]
+    Reference {
+        /// As given.
+        reference: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No such image.
+    #[error("image `{reference}` not found in the store{}", near_names(.near))]
+    NotFound {
+        /// As given.
+        reference: String,
+        /// Names of the store that look like it.
+        near: Vec<String>,
+    },
+    /// A short name or a prefix of an id that stands for several images.
+    #[error("image `{reference}` is ambiguous: it could be {}", .candidates.join(", "))]
+    Ambiguous {
+        /// As given.
+        reference: String,
+        /// What it could be.
+        candidates: Vec<String>,
+    },
+    /// An archive that is not what it should be.
+    #[error("image archive {archive}: {why}", archive = .archive.display())]
+    Archive {
+        /// The archive.
+        archive: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An entry of an archive that cannot be read.
+    #[error("image archive {archive}: read {entry}", archive = .archive.display())]
+    ArchiveEntry {
+        /// The archive.
+        archive: PathBuf,
+        /// Name of the entry.
+        entry: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A document of an archive or of the store that does not parse.
+    #[error("{path}: {document} is not what it should be", path = .path.display())]
+    Json {
+        /// The archive or store.
+        path: PathBuf,
+        /// Which document.
+        document: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// Content that is not what its digest says: damaged or tampered with.
+    #[error("{path}: {subject} is damaged: expected {expected}, found {found}", path = .path.display())]
+    Digest {
+        /// The archive or store.
+        path: PathBuf,
+        /// What was read.
+        subject: String,
+        /// What its digest should be.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// No image for this machine among several.
+    #[error("image archive {archive}: no image for {wanted}; it has {}", .available.join(", "), archive = .archive.display())]
+    Platform {
+        /// The archive.
+        archive: PathBuf,
+        /// This machine.
+        wanted: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// A layer that cannot be unpacked.
+    #[error("unpack layer {layer} of {archive}", archive = .archive.display())]
+    Layer {
+        /// The archive.
+        archive: PathBuf,
+        /// Digest or name of the layer.
+        layer: String,
+        /// Why.
+        source: Box<LayerError>,
+    },
+    /// The store lost a layer.
+    #[error("layer {layer} of image {image} is missing from the store: load the image again")]
+    LayerMissing {
+        /// Its diff id.
+        layer: Digest,
+        /// Name of the image.
+        image: String,
+    },
+    /// This program was built without its embedded image.
+    #[error("this build of minipod has no embedded toolbox image")]
+    NoToolbox,
+    /// The embedded program is not the one this program was built with.
+    #[error("the embedded toolbox is damaged: {why}")]
+    Toolbox {
+        /// What differs.
+        why: String,
+    },
+    /// A user or group an image does not have.
+    #[error("user `{user}`: {why}")]
+    User {
+        /// As given.
+        user: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A failure while a layer is unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The stream cannot be read or decompressed.
+    #[error("read the layer")]
+    Read(#[source] io::Error),
+    /// The tar stream is malformed.
+    #[error("tar stream at byte {offset}: {why}")]
+    Tar {
+        /// Bytes from the start of the uncompressed stream.
+        offset: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// An entry that is refused.
+    #[error("entry `{entry}`: {why}")]
+    Refused {
+        /// Its name, as in the archive.
+        entry: String,
+        /// Why.
+        why: String,
+    },
+    /// An entry that could not be written.
+    #[error("entry `{entry}`: {op}")]
+    Write {
+        /// Its name, as in the archive.
+        entry: String,
+        /// What was tried.
+        op: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// More than [`Limits`](super::Limits) allow.
+    #[error("more than {limit} {what} (the limit)")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
+}
+
+/// `: did you mean ...?`, or nothing.
+fn near_names(near: &[String]) -> String {
+    if near.is_empty() {
+        return ": `minipod image load FILE` adds one, `minipod image ls` lists what is there".to_owned();
+    }
+    format!(" (did you mean {}?)", near.join(", "))
+}
+
+/// Shortens `map_err` for system calls: `sys("create", &path)`.
+pub(super) fn sys<E: Into<io::Error>>(op: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> ImageError {
+    let path = path.into();
+    move |source| ImageError::Io { op, path, source: source.into() }
+}

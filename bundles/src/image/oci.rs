@@ -1,0 +1,247 @@
+//! OCI image layouts: `index.json` leads to manifests, those to configurations and layers, all named by digest.
+//!
+//! Spec: image-spec `image-layout.md`, `image-index.md`, `manifest.md`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::archive::Archive;
+use super::config::{Configuration, host_architecture};
+use super::digest::Digest;
+use super::error::ImageError;
+use super::limits::Limits;
+use super::load::{Found, LayerSource};
+use super::reference::{LOCAL_REGISTRY, Reference};
+
+pub(super) const INDEX: &str = "index.json";
+
+/// The full name, as containerd and Docker write it.
+const FULL_NAME: &str = "io.containerd.image.name";
+/// A name or only a tag.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Docker's attestations stand beside images without being any.
+const ATTESTATION: &str = "vnd.docker.reference.type";
+
+/// Indexes in indexes; real ones have one or two levels.
+const DEEPEST: usize = 4;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    platform: Option<Platform>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Platform {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    variant: Option<String>,
+}
+
+/// A manifest or an index: they differ by what they hold, and `mediaType` is often absent.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    manifests: Option<Vec<Descriptor>>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+}
+
+/// A manifest that is in the archive.
+struct Candidate {
+    digest: Digest,
+    text: Vec<u8>,
+    document: Document,
+    platform: Option<Platform>,
+}
+
+impl Descriptor {
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn blob(&self) -> String {
+        format!("blobs/sha256/{}", self.digest.hex())
+    }
+
+    fn is_attestation(&self) -> bool {
+        self.annotation(ATTESTATION).is_some()
+    }
+}
+
+/// All images of the layout: one for each name, for this machine's platform.
+pub(super) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>, ImageError> {
+    let top: Document = archive.parse(INDEX, &archive.document(INDEX)?)?;
+    let Some(descriptors) = top.manifests else {
+        return Err(archive.bad("index.json has no `manifests`: not an OCI image layout"));
+    };
+    let mut found: Vec<Found> = Vec::new();
+    for (names, group) in groups(archive, descriptors)? {
+        let mut candidates = Vec::new();
+        for descriptor in &group {
+            collect(archive, descriptor, 0, &mut candidates, limits)?;
+        }
+        let chosen = choose(archive, candidates)?;
+        let image = image(archive, chosen, names)?;
+        match found.iter_mut().find(|other| other.manifest == image.manifest) {
+            Some(same) => same.names.extend(image.names),
+            None => found.push(image),
+        }
+        if found.len() > limits.images {
+            return Err(archive.bad(format!("it has more than {} images (the limit)", limits.images)));
+        }
+    }
+    Ok(found)
+}
+
+/// Descriptors of one name are one image for several platforms; so are nameless ones for different platforms.
+fn groups(archive: &Archive, all: Vec<Descriptor>) -> Result<Vec<(Vec<String>, Vec<Descriptor>)>, ImageError> {
+    let all: Vec<_> = all.into_iter().filter(|d| !d.is_attestation()).collect();
+    let platforms: Vec<_> = all.iter().filter_map(|d| d.platform.as_ref()).collect();
+    let distinct = (1..platforms.len()).all(|at| !platforms[..at].contains(&platforms[at]));
+    let one_image = platforms.len() == all.len() && distinct;
+    let mut groups: Vec<(Vec<String>, Vec<Descriptor>)> = Vec::new();
+    for descriptor in all {
+        let name: Vec<String> = name(archive, &descriptor)?.into_iter().collect();
+        match groups.iter_mut().find(|(names, _)| *names == name && (!names.is_empty() || one_image)) {
+            Some((_, group)) => group.push(descriptor),
+            None => groups.push((name, vec![descriptor])),
+        }
+    }
+    Ok(groups)
+}
+
+/// The name an annotation gives. A bare tag, as skopeo writes it, needs a repository: the archive's own name, on localhost.
+fn name(archive: &Archive, descriptor: &Descriptor) -> Result<Option<String>, ImageError> {
+    if let Some(full) = descriptor.annotation(FULL_NAME) {
+        return Reference::parse(full).map(|name| Some(name.to_string()));
+    }
+    let Some(given) = descriptor.annotation(REF_NAME) else { return Ok(None) };
+    if given.contains(['/', ':']) {
+        // podman and skopeo: a name without registry is this machine's, as podman reads it.
+        let name = Reference::parse(given)?;
+        let name = if name.is_short() { Reference::parse(&format!("{LOCAL_REGISTRY}/{given}"))? } else { name };
+        return Ok(Some(name.to_string()));
+    }
+    let file = archive.path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_lowercase();
+    let stem = file.split('.').next().unwrap_or_default();
+    let named = Reference::parse(&format!("{LOCAL_REGISTRY}/{stem}:{given}"));
+    // A file name or tag that no image could have leaves the image nameless: it still has its id.
+    Ok(named.ok().map(|name| name.to_string()))
+}
+
+/// All manifests below a descriptor that the archive holds.
+fn collect(
+    archive: &Archive,
+    descriptor: &Descriptor,
+    depth: usize,
+    into: &mut Vec<Candidate>,
+    limits: &Limits,
+) -> Result<(), ImageError> {
+    if descriptor.is_attestation() {
+        return Ok(());
+    }
+    let name = descriptor.blob();
+    // An index may list platforms that were not saved (docker save, skopeo copy); what index.json itself lists must be there.
+    if depth > 0 && !archive.has(&name) {
+        return Ok(());
+    }
+    let text = archive.verified_document(&name, &descriptor.digest)?;
+    if text.len() as u64 != descriptor.size {
+        return Err(archive.bad(format!("{name} has {} bytes, its descriptor says {}", text.len(), descriptor.size)));
+    }
+    let document: Document = archive.parse(&name, &text)?;
+    let Some(nested) = document.manifests else {
+        let platform = descriptor.platform.clone();
+        into.push(Candidate { digest: descriptor.digest, text, document, platform });
+        return if into.len() > limits.images {
+            Err(archive.bad(format!("it has more than {} images (the limit)", limits.images)))
+        } else {
+            Ok(())
+        };
+    };
+    if depth == DEEPEST {
+        return Err(archive.bad(format!("{name}: indexes are nested more than {DEEPEST} deep")));
+    }
+    nested.iter().try_for_each(|inner| collect(archive, inner, depth + 1, into, limits))
+}
+
+/// The only one, or the first for this machine.
+fn choose(archive: &Archive, mut candidates: Vec<Candidate>) -> Result<Candidate, ImageError> {
+    if candidates.len() == 1 {
+        return Ok(candidates.remove(0));
+    }
+    if candidates.is_empty() {
+        return Err(archive.bad("an index lists no manifest that is in the archive"));
+    }
+    let mut available = Vec::new();
+    for candidate in &mut candidates {
+        let platform = match candidate.platform.take() {
+            Some(platform) => platform,
+            None => platform_of(archive, candidate)?,
+        };
+        let variant = platform.variant.as_ref().map(|v| format!("/{v}")).unwrap_or_default();
+        available.push(format!("{}/{}{variant}", platform.os, platform.architecture));
+        candidate.platform = Some(platform);
+    }
+    let fits = |c: &Candidate| c.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == host_architecture());
+    // amd64/v3 and the like need more than every machine has; the plain one comes first.
+    let plain = |c: &Candidate| c.platform.as_ref().is_some_and(|p| matches!(p.variant.as_deref(), None | Some("" | "v1" | "v8")));
+    let at = candidates.iter().position(|c| fits(c) && plain(c)).or_else(|| candidates.iter().position(fits));
+    at.map(|at| candidates.remove(at)).ok_or_else(|| ImageError::Platform {
+        archive: archive.path.clone(),
+        wanted: format!("linux/{}", host_architecture()),
+        available,
+    })
+}
+
+/// A manifest without a platform has it in its configuration.
+fn platform_of(archive: &Archive, candidate: &Candidate) -> Result<Platform, ImageError> {
+    let (_, parsed) = configuration(archive, candidate)?;
+    Ok(Platform { architecture: parsed.architecture, os: parsed.os, variant: None })
+}
+
+fn configuration(archive: &Archive, candidate: &Candidate) -> Result<(Vec<u8>, Configuration), ImageError> {
+    let Some(descriptor) = &candidate.document.config else {
+        return Err(archive.bad(format!("manifest {} has no configuration: not an image", candidate.digest)));
+    };
+    let known = ["", "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+    if !known.contains(&&*descriptor.media_type) {
+        let kind = &descriptor.media_type;
+        return Err(archive.bad(format!("manifest {} is of an artifact ({kind}), not of an image", candidate.digest)));
+    }
+    let name = descriptor.blob();
+    let text = archive.verified_document(&name, &descriptor.digest)?;
+    let parsed = archive.parse(&name, &text)?;
+    Ok((text, parsed))
+}
+
+fn image(archive: &Archive, candidate: Candidate, names: Vec<String>) -> Result<Found, ImageError> {
+    let (config, parsed) = configuration(archive, &candidate)?;
+    let layers = candidate.document.layers.unwrap_or_default();
+    let diff_ids = parsed.diff_ids();
+    if layers.len() != diff_ids.len() {
+        return Err(archive.bad(format!(
+            "manifest {} lists {} layers, its configuration {}",
+            candidate.digest,
+            layers.len(),
+            diff_ids.len()
+        )));
+    }
+    let layers = diff_ids.iter().zip(&layers).map(|(diff_id, layer)| LayerSource {
+        name: layer.blob(),
+        diff_id: *diff_id,
+        descriptor: Some((layer.digest, layer.size)),
+    });
+    Ok(Found { names, config, layers: layers.collect(), parsed, manifest: Some(candidate.text) })
+}
