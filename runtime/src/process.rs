@@ -5,12 +5,12 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open};
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use crate::sys;
 
 /// A process of this boot: its pid in our pid namespace and its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,6 +43,14 @@ impl ProcessId {
     /// `NotFound` when there is none; what reading `/proc/PID/stat` reports.
     pub fn of(pid: u32) -> io::Result<Self> {
         let start_ticks = Stat::read(pid)?.start_ticks;
+        Ok(Self { pid, start_ticks })
+    }
+
+    /// The identity of process `pid`, whose `/proc/PID/stat` is open as `stat`.
+    pub(crate) fn from_stat(pid: u32, mut stat: impl io::Read) -> io::Result<Self> {
+        let mut text = Vec::new();
+        stat.read_to_end(&mut text)?;
+        let start_ticks = Stat::from_bytes(pid, &text)?.start_ticks;
         Ok(Self { pid, start_ticks })
     }
 
@@ -104,7 +112,7 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<bool> {
 /// # Errors
 /// When the descriptor cannot be watched (a closed runtime, too many watches).
 pub async fn ended(pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    let watched = AsyncFd::with_interest(pidfd.as_raw_fd(), Interest::READABLE)?;
+    let watched = sys::watch_readable(pidfd.try_clone_to_owned()?)?;
     let mut guard = watched.readable().await?;
     guard.retain_ready();
     Ok(())
@@ -150,9 +158,11 @@ struct Stat {
 
 impl Stat {
     fn read(pid: u32) -> io::Result<Self> {
-        let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-        let text = String::from_utf8_lossy(&text);
-        Self::parse(&text)
+        Self::from_bytes(pid, &std::fs::read(format!("/proc/{pid}/stat"))?)
+    }
+
+    fn from_bytes(pid: u32, text: &[u8]) -> io::Result<Self> {
+        Self::parse(&String::from_utf8_lossy(text))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is not understood")))
     }
 
