@@ -140,20 +140,30 @@ impl Reading {
 
     fn finish(mut self, sources: &[Source]) -> Result<Manifest, Problems> {
         if !self.runnable && self.problems.iter().all(|problem| problem.severity != Severity::Error) {
-            let message = "nothing to run: there is no Pod (nor Deployment, ReplicaSet, StatefulSet, DaemonSet, Job or List)";
-            self.problems.push(Problem {
-                file: sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
-                line: 0,
-                column: 0,
-                path: String::new(),
-                message: message.to_owned(),
-                severity: Severity::Error,
-            });
+            self.nothing_to_run(sources);
         }
         // Stable: the sources stay in order, each one's problems go by line.
         let order: BTreeMap<&str, usize> = sources.iter().enumerate().map(|(index, s)| (s.name.as_str(), index)).collect();
         self.problems.sort_by_key(|p| (order.get(p.file.as_str()).copied(), p.line, p.column));
         let (errors, warnings): (Vec<_>, Vec<_>) = self.problems.into_iter().partition(|p| p.severity == Severity::Error);
         if errors.is_empty() { Ok(Manifest { pods: self.pods, warnings }) } else { Err(Problems { errors, warnings }) }
+    }
+
+    /// The kinds that were found are to blame, or the input is empty.
+    fn nothing_to_run(&mut self, sources: &[Source]) {
+        for problem in self.problems.iter_mut().filter(|problem| problem.path.ends_with("kind")) {
+            problem.severity = Severity::Error;
+            problem.message = format!("{}; there is nothing to run", problem.message.replacen(", ignored", "", 1));
+        }
+        if self.problems.iter().all(|problem| problem.severity != Severity::Error) {
+            self.problems.push(Problem {
+                file: sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
+                line: 0,
+                column: 0,
+                path: String::new(),
+                message: "nothing to run: a manifest holds at least one `kind: Pod`".to_owned(),
+                severity: Severity::Error,
+            });
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::path::Step;
@@ -59,12 +59,14 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
         let message = format!("the input has {} bytes, at most {MAX_INPUT} are read", text.len());
         return Err(SyntaxError { at: Position::default(), message });
     }
-    // The defaults bound nodes, depth and the expansion of aliases. Octal as in `defaultMode: 0644` is YAML 1.1,
-    // which is what Kubernetes reads.
+    // The defaults bound nodes, depth and the expansion of aliases. Octal as in `defaultMode: 0644` is YAML 1.1, which is
+    // what Kubernetes reads. Of its booleans (`yes`, `off`, `y`) only boolean fields take the words: an environment
+    // variable named Y is no mistake.
     let options = serde_saphyr::options! {
         with_snippet: false,
         emit_comments: false,
         legacy_octal_numbers: true,
+        strict_booleans: true,
     };
     serde_saphyr::from_multiple_with_options::<Node>(text, options).map_err(|error| SyntaxError {
         at: error.location().map(Position::from).unwrap_or_default(),
@@ -72,14 +74,15 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
     })
 }
 
-/// The parser's words without the place, which [`SyntaxError`] has.
+/// The parser's words without the place, which [`SyntaxError`] has, and without advice to programmers.
 fn message_of(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
-    let cut = error
-        .location()
-        .and_then(|at| text.rfind(&format!(" at line {}, column {}", at.line(), at.column())));
-    let text = cut.map_or(text.as_str(), |end| &text[..end]);
-    text.strip_prefix("error: ").unwrap_or(text).trim_end().to_owned()
+    let text = text.split(" at line ").next().unwrap_or(&text);
+    let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or(text).trim_end();
+    match text.strip_prefix("budget breached: ") {
+        Some(limit) => format!("the document is too large, or its aliases expand too far ({limit})"),
+        None => text.to_owned(),
+    }
 }
 
 impl From<serde_saphyr::Location> for Position {
@@ -258,10 +261,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Node>()? {
-            let text = key.value.scalar_text();
-            let text = text.ok_or_else(|| A::Error::custom(format!("a key must be a string, not {}", key.value.describe())))?;
-            entries.push(Entry { key: text, at: key.at, node: map.next_value()? });
+        // As a string: `n: 1` is a label named n, not a boolean.
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            entries.push(Entry { key: key.value, at: key.referenced.into(), node: map.next_value()? });
         }
         Ok(Value::Map(entries))
     }

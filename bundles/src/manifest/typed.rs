@@ -153,10 +153,16 @@ impl<'de> Deserializer<'de> for Typed<'_> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let value = matches!(self.node.value, Value::Bool(true));
-        if !matches!(self.node.value, Value::Bool(_)) {
-            self.expected("true or false");
-        }
+        let value = match &self.node.value {
+            Value::Bool(value) => *value,
+            // YAML 1.1, which Kubernetes reads.
+            Value::String(word) if matches!(word.as_str(), "yes" | "Yes" | "YES" | "on" | "On" | "ON") => true,
+            Value::String(word) if matches!(word.as_str(), "no" | "No" | "NO" | "off" | "Off" | "OFF") => false,
+            _ => {
+                self.expected("true or false");
+                false
+            }
+        };
         self.visited(visitor.visit_bool(value))
     }
 

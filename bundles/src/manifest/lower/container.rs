@@ -144,14 +144,26 @@ fn resources(requirements: &ResourceRequirements, at: &str, report: &mut Report<
         let values = if limits { &requirements.limits } else { &requirements.requests };
         for (name, value) in values.iter().flatten() {
             let at = path::field(&path::field(at, list), name);
+            // The default of a request is its limit, which has been read.
+            let defaulted = !limits && requirements.limits.as_ref().and_then(|all| all.get(name)) == Some(value);
+            match name.as_str() {
+                "cpu" if defaulted => {
+                    plan.cpu_request_milli = plan.cpu_limit_milli;
+                    continue;
+                }
+                "memory" if defaulted => {
+                    plan.memory_request = plan.memory_limit;
+                    continue;
+                }
+                _ => {}
+            }
             let slot = match (name.as_str(), limits) {
                 ("cpu", true) => &mut plan.cpu_limit_milli,
                 ("cpu", false) => &mut plan.cpu_request_milli,
                 ("memory", true) => &mut plan.memory_limit,
                 ("memory", false) => &mut plan.memory_request,
                 _ => {
-                    // A request defaulted from a limit is not in the manifest.
-                    if limits || !requirements.limits.as_ref().is_some_and(|all| all.contains_key(name)) {
+                    if !defaulted {
                         other_resource(name, &at, report);
                     }
                     continue;

@@ -36,7 +36,7 @@ pub(super) fn pod(pod: &Pod, base: &str, workload: Option<Workload>, report: &mu
     let containers = container::containers(pod, spec, base, report);
     ports::check(spec, network, &at, report);
     if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
-        report.error(&path::field(&at, "os.name"), "minipod runs linux pods only");
+        report.error(&path::field(&path::field(&at, "os"), "name"), "minipod runs linux pods only");
     }
     PodPlan {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
