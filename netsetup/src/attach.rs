@@ -18,7 +18,10 @@ use crate::{
     sysctl,
 };
 use netlink_packet_route::link::InfoKind;
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
 
 /// Where a test may stop an attach.
 pub(crate) trait Breakpoint {
@@ -40,7 +43,8 @@ impl Breakpoint for Straight {
 ///
 /// # Errors
 /// [`NetError::Conflicts`] and its neighbours before anything is made; any other after every step that was done
-/// has been undone. [`NetError::Undo`] when that failed too: [`detach`](crate::detach) can be tried again.
+/// has been undone. [`NetError::Undo`] when that failed too: [`detach`](crate::detach) can be tried again. It is also
+/// what is left to do when the future is dropped, or the process killed, half-way.
 pub async fn attach(network: &Network, request: &Request<'_>) -> Result<Attachment, NetError> {
     attach_with(network, request, &Straight).await
 }
@@ -120,14 +124,19 @@ async fn reserve(
 ) -> Result<Place, NetError> {
     let mut locked = Locked::acquire(network).await?;
     let (lease, address) = plan(network, request, &locked.leases)?;
+    let bridge = look_for_bridge(network, host, &locked.leases).await?;
 
     test.before(Step::Lease)?;
     locked.leases.insert(network, lease.clone());
+    locked.leases.mtu = Some(bridge.mtu);
     locked.save()?;
     made.lease = true;
 
     test.before(Step::Bridge)?;
-    let bridge = ensure_bridge(network, host, &mut locked).await?;
+    let index = match bridge.found {
+        Some(Found { index, whole: true }) => index,
+        found => complete_bridge(network, host, found.map(|half| half.index), bridge.mtu).await?,
+    };
 
     test.before(Step::Table)?;
     if !nat::exists(network)? {
@@ -135,11 +144,19 @@ async fn reserve(
     }
     test.before(Step::Ports)?;
     nat::add_ports(network, &lease)?;
-    Ok(Place { address, bridge: bridge.index, mtu: bridge.mtu })
+    Ok(Place {
+        address,
+        bridge: index,
+        mtu: bridge.mtu,
+    })
 }
 
 /// The lease to be written, or why there can be none.
-fn plan(network: &Network, request: &Request<'_>, leases: &Leases) -> Result<(Lease, Ipv4Addr), NetError> {
+fn plan(
+    network: &Network,
+    request: &Request<'_>,
+    leases: &Leases,
+) -> Result<(Lease, Ipv4Addr), NetError> {
     if leases.of(request.owner).is_some() {
         return Err(NetError::AlreadyAttached {
             owner: request.owner.to_owned(),
@@ -163,35 +180,64 @@ fn plan(network: &Network, request: &Request<'_>, leases: &Leases) -> Result<(Le
 }
 
 struct Bridge {
-    index: u32,
+    found: Option<Found>,
+    /// Bytes per packet of the network. Recorded with the leases, since a bridge's own follows its smallest port's.
     mtu: u32,
 }
 
-/// Finds the bridge, or makes it. One that is down is one that somebody died making: going up is its last step.
-async fn ensure_bridge(network: &Network, host: &Rtnl, locked: &mut Locked<'_>) -> Result<Bridge, NetError> {
+struct Found {
+    index: u32,
+    /// A bridge that is down is one that somebody died making: going up is its last step.
+    whole: bool,
+}
+
+async fn look_for_bridge(
+    network: &Network,
+    host: &Rtnl,
+    leases: &Leases,
+) -> Result<Bridge, NetError> {
+    match link::find(host, &network.bridge).await? {
+        Some(link) if link.kind != Some(InfoKind::Bridge) => {
+            Err(NetError::NotABridge(network.bridge.to_string()))
+        }
+        Some(link) if link.up => Ok(Bridge {
+            found: Some(Found {
+                index: link.index,
+                whole: true,
+            }),
+            mtu: leases.mtu.unwrap_or(link.mtu),
+        }),
+        half => Ok(Bridge {
+            found: half.map(|link| Found {
+                index: link.index,
+                whole: false,
+            }),
+            mtu: route::default_mtu(host).await?,
+        }),
+    }
+}
+
+/// Makes the bridge, or what is missing of it; its index.
+async fn complete_bridge(
+    network: &Network,
+    host: &Rtnl,
+    half: Option<u32>,
+    mtu: u32,
+) -> Result<u32, NetError> {
     let name = &network.bridge;
-    let found = link::find(host, name).await?;
-    if let Some(link) = &found {
-        if link.kind != Some(InfoKind::Bridge) {
-            return Err(NetError::NotABridge(name.to_string()));
+    let index = match half {
+        Some(index) => index,
+        None => {
+            link::add_bridge(host, name, network.bridge_mac(), mtu).await?;
+            let made = link::find(host, name).await?;
+            let gone = || NetError::netlink("look up link", name)(io::ErrorKind::NotFound.into());
+            made.ok_or_else(gone)?.index
         }
-        if link.up {
-            return Ok(Bridge { index: link.index, mtu: locked.leases.mtu.unwrap_or(link.mtu) });
-        }
-    }
-    // Recorded, since a bridge's own MTU follows the smallest of its ports.
-    let mtu = route::default_mtu(host).await?;
-    locked.leases.mtu = Some(mtu);
-    locked.save()?;
-    if found.is_none() {
-        link::add_bridge(host, name, network.bridge_mac(), mtu).await?;
-    }
-    let index = link::find(host, name).await?.map(|link| link.index);
-    let index = index.ok_or_else(|| NetError::netlink("look up link", name)(std::io::ErrorKind::NotFound.into()))?;
+    };
     forward_here(network)?;
     address::add(host, index, network.gateway(), network.subnet.prefix_len()).await?;
     link::up(host, index, name).await?;
-    Ok(Bridge { index, mtu })
+    Ok(index)
 }
 
 /// The host's settings: forwarding, and 127.0.0.1 as a source on the bridge (the nft table guards the other
@@ -211,10 +257,14 @@ async fn wire_inside(
     address: Ipv4Addr,
 ) -> Result<(), NetError> {
     test.before(Step::Loopback)?;
-    let (loopback, found) =
-        futures::future::join(link::loopback_up(inside), link::find(inside, &request.pod_if)).await;
+    let (loopback, found) = futures::future::join(
+        link::loopback_up(inside),
+        link::find(inside, &request.pod_if),
+    )
+    .await;
     loopback?;
-    let gone = || NetError::netlink("look up link", &request.pod_if)(std::io::ErrorKind::NotFound.into());
+    let gone =
+        || NetError::netlink("look up link", &request.pod_if)(io::ErrorKind::NotFound.into());
     let index = found?.ok_or_else(gone)?.index;
 
     test.before(Step::Address)?;
@@ -227,11 +277,24 @@ async fn wire_inside(
 
 /// Takes back what was made, in reverse order; the lease last, and only when nothing else is left.
 async fn undo(network: &Network, request: &Request<'_>, made: Made, cause: NetError) -> NetError {
-    let links = if made.veth { Links::Delete } else { Links::NotOurs };
-    match detach::release(network, request.owner, links).await.map(|failures| failures.into_vec()) {
+    let links = if made.veth {
+        Links::Delete
+    } else {
+        Links::NotOurs
+    };
+    match detach::release(network, request.owner, links)
+        .await
+        .map(|failures| failures.into_vec())
+    {
         Ok(failures) if failures.is_empty() => cause,
-        Ok(failures) => NetError::Undo { cause: Box::new(cause), failures },
-        Err(failure) => NetError::Undo { cause: Box::new(cause), failures: vec![failure] },
+        Ok(failures) => NetError::Undo {
+            cause: Box::new(cause),
+            failures,
+        },
+        Err(failure) => NetError::Undo {
+            cause: Box::new(cause),
+            failures: vec![failure],
+        },
     }
 }
 
@@ -255,13 +318,19 @@ mod tests {
     impl Breakpoint for FailBefore {
         fn before(&self, step: Step) -> Result<(), NetError> {
             self.seen.borrow_mut().push(step);
-            if self.step == Some(step) { Err(NetError::Injected(step)) } else { Ok(()) }
+            if self.step == Some(step) {
+                Err(NetError::Injected(step))
+            } else {
+                Ok(())
+            }
         }
     }
 
     fn leases(host: &Host) -> String {
         let text = fs::read_to_string(&host.network.leases).unwrap_or_default();
-        text.lines().filter(|line| !line.contains("\"last\"")).collect()
+        text.lines()
+            .filter(|line| !line.contains("\"last\""))
+            .collect()
     }
 
     #[test]
@@ -269,8 +338,13 @@ mod tests {
         in_private_host(|| async {
             let host = Host::new();
             let netns = Netns::new();
-            let test = FailBefore { step: None, seen: RefCell::default() };
-            attach_with(&host.network, &request("a", &netns, &[]), &test).await.expect("attach");
+            let test = FailBefore {
+                step: None,
+                seen: RefCell::default(),
+            };
+            attach_with(&host.network, &request("a", &netns, &[]), &test)
+                .await
+                .expect("attach");
             assert_eq!(*test.seen.borrow(), Step::ALL);
         });
     }
@@ -283,22 +357,48 @@ mod tests {
                 let host = Host::new();
                 let mut kept = Vec::new();
                 for _ in 0..neighbours {
-                    kept.push(host.pod("keep", &[port(None, 8079, 80, Protocol::Tcp)]).await);
+                    kept.push(
+                        host.pod("keep", &[port(None, 8079, 80, Protocol::Tcp)])
+                            .await,
+                    );
                 }
                 // The lease file outlives the leases; make it before comparing.
                 let throwaway = Netns::new();
-                attach(&host.network, &request("x", &throwaway, &[])).await.expect("attach");
+                attach(&host.network, &request("x", &throwaway, &[]))
+                    .await
+                    .expect("attach");
                 detach(&host.network, "x").await.expect("detach");
                 for step in Step::ALL {
                     let netns = Netns::new();
                     let before = (snapshot(), leases(&host));
-                    let ports = [port(None, 8080, 80, Protocol::Tcp), port(None, 8081, 80, Protocol::Udp)];
-                    let test = FailBefore { step: Some(*step), seen: RefCell::default() };
-                    let error = attach_with(&host.network, &request("a", &netns, &ports), &test).await;
-                    assert!(matches!(error, Err(NetError::Injected(at)) if at == *step), "{step:?}: {error:?}");
-                    assert_eq!((snapshot(), leases(&host)), before, "left when {step:?} failed, {neighbours} neighbours");
-                    assert!(!netns.enter(|| common::run("ip", "-o link")).contains("eth0"), "left inside");
-                    attach(&host.network, &request("a", &netns, &ports)).await.expect("the next try works");
+                    let ports = [
+                        port(None, 8080, 80, Protocol::Tcp),
+                        port(None, 8081, 80, Protocol::Udp),
+                    ];
+                    let test = FailBefore {
+                        step: Some(*step),
+                        seen: RefCell::default(),
+                    };
+                    let error =
+                        attach_with(&host.network, &request("a", &netns, &ports), &test).await;
+                    assert!(
+                        matches!(error, Err(NetError::Injected(at)) if at == *step),
+                        "{step:?}: {error:?}"
+                    );
+                    assert_eq!(
+                        (snapshot(), leases(&host)),
+                        before,
+                        "left when {step:?} failed, {neighbours} neighbours"
+                    );
+                    assert!(
+                        !netns
+                            .enter(|| common::run("ip", "-o link"))
+                            .contains("eth0"),
+                        "left inside"
+                    );
+                    attach(&host.network, &request("a", &netns, &ports))
+                        .await
+                        .expect("the next try works");
                     detach(&host.network, "a").await.expect("detach");
                 }
                 for (netns, _) in kept {
@@ -318,12 +418,20 @@ mod tests {
                 let host = Host::new();
                 let netns = Netns::new();
                 let ports = [port(None, 8080, 80, Protocol::Tcp)];
-                let test = FailBefore { step: Some(*step), seen: RefCell::default() };
+                let test = FailBefore {
+                    step: Some(*step),
+                    seen: RefCell::default(),
+                };
                 let mut made = super::Made::default();
-                super::apply(&host.network, &request("a", &netns, &ports), &test, &mut made)
-                    .await
-                    .map(drop)
-                    .expect_err("stopped");
+                super::apply(
+                    &host.network,
+                    &request("a", &netns, &ports),
+                    &test,
+                    &mut made,
+                )
+                .await
+                .map(drop)
+                .expect_err("stopped");
                 detach(&host.network, "a").await.expect("detach");
                 assert_eq!(snapshot(), before, "left when cut off before {step:?}");
                 assert!(!leases(&host).contains("owner"));
@@ -336,7 +444,10 @@ mod tests {
         in_private_host(|| async {
             let host = Host::new();
             let netns = Netns::new();
-            let twice = [port(None, 8080, 80, Protocol::Tcp), port(None, 8080, 81, Protocol::Tcp)];
+            let twice = [
+                port(None, 8080, 80, Protocol::Tcp),
+                port(None, 8080, 81, Protocol::Tcp),
+            ];
             match attach(&host.network, &request("a", &netns, &twice)).await {
                 Err(NetError::Conflicts(conflicts)) => {
                     assert_eq!(conflicts, [Conflict::PortRepeated { port: twice[1] }]);

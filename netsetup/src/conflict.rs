@@ -1,9 +1,6 @@
 //! Collisions, found before anything is made.
 
-use crate::{
-    NetError, Network, PortMapping, Protocol,
-    leases::Leases,
-};
+use crate::{NetError, Network, PortMapping, Protocol, leases::Leases};
 use ipnet::Ipv4Net;
 use std::{
     fmt, fs, io,
@@ -94,13 +91,21 @@ impl fmt::Display for Holder {
 /// # Errors
 /// [`NetError::Conflicts`] with all of them; [`NetError::BadNetwork`], [`NetError::OtherSubnet`]; or the lease file
 /// cannot be read.
-pub async fn check(network: &Network, ports: &[PortMapping], address: Option<Ipv4Addr>) -> Result<(), NetError> {
+pub async fn check(
+    network: &Network,
+    ports: &[PortMapping],
+    address: Option<Ipv4Addr>,
+) -> Result<(), NetError> {
     network.validate()?;
     let leases = Leases::read(network)?;
     leases.check_subnet(network)?;
     let (_, mut conflicts) = leases.plan(network, ports, address);
     conflicts.extend(ports.iter().filter_map(listener));
-    if conflicts.is_empty() { Ok(()) } else { Err(NetError::Conflicts(conflicts)) }
+    if conflicts.is_empty() {
+        Ok(())
+    } else {
+        Err(NetError::Conflicts(conflicts))
+    }
 }
 
 /// The program that listens where `port` wants to be, if one does.
@@ -113,9 +118,10 @@ fn listener(port: &PortMapping) -> Option<Conflict> {
         Protocol::Udp => UdpSocket::bind(SocketAddrV4::new(wanted, number)).map(drop),
     };
     match tried {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Some(Conflict::PortInUse { port: *port, holder: holder(wanted, protocol, number) })
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Some(Conflict::PortInUse {
+            port: *port,
+            holder: holder(wanted, protocol, number),
+        }),
         // EADDRNOTAVAIL and the like: nobody listens at an address that is not there (yet).
         _ => None,
     }
@@ -125,9 +131,13 @@ fn listener(port: &PortMapping) -> Option<Conflict> {
 fn holder(wanted: Ipv4Addr, protocol: Protocol, port: u16) -> Holder {
     let inodes: Vec<u64> = ["", "6"]
         .iter()
-        .filter_map(|family| fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}")).ok())
+        .filter_map(|family| {
+            fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}")).ok()
+        })
         .flat_map(|table| table.lines().skip(1).filter_map(parse).collect::<Vec<_>>())
-        .filter(|socket| socket.port == port && socket.open_for(protocol) && socket.overlaps(wanted))
+        .filter(|socket| {
+            socket.port == port && socket.open_for(protocol) && socket.overlaps(wanted)
+        })
         .map(|socket| socket.inode)
         .collect();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -136,14 +146,30 @@ fn holder(wanted: Ipv4Addr, protocol: Protocol, port: u16) -> Holder {
         .find(|pid| has_socket(*pid, &inodes))
         .map_or(Holder::Unknown, |pid| {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            Holder::Process { pid, comm: comm.trim_end().to_owned() }
+            Holder::Process {
+                pid,
+                comm: comm.trim_end().to_owned(),
+            }
         })
 }
 
 fn has_socket(pid: u32, inodes: &[u64]) -> bool {
-    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let target = |path: &Path| fs::read_link(path).ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    links.filter_map(|link| target(&link.path())).any(|inode: u64| inodes.contains(&inode))
+    let links = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let target = |path: &Path| {
+        fs::read_link(path)
+            .ok()?
+            .to_str()?
+            .strip_prefix("socket:[")?
+            .strip_suffix(']')?
+            .parse()
+            .ok()
+    };
+    links
+        .filter_map(|link| target(&link.path()))
+        .any(|inode: u64| inodes.contains(&inode))
 }
 
 /// One line of /proc/net/{tcp,udp}[6] (proc_net_tcp(5)).
@@ -158,10 +184,11 @@ struct Socket {
 impl Socket {
     /// TCP_LISTEN is 0x0A; an unconnected UDP socket is in TCP_CLOSE, 0x07 (include/net/tcp_states.h).
     fn open_for(&self, protocol: Protocol) -> bool {
-        self.state == match protocol {
-            Protocol::Tcp => 0x0a,
-            Protocol::Udp => 0x07,
-        }
+        self.state
+            == match protocol {
+                Protocol::Tcp => 0x0a,
+                Protocol::Udp => 0x07,
+            }
     }
 
     /// Could the two not be bound side by side? A wildcard collides with every address.
@@ -182,7 +209,12 @@ fn parse(line: &str) -> Option<Socket> {
         _ => return None,
     };
     let address = (!address.is_unspecified()).then_some(address);
-    Some(Socket { address, port: u16::from_str_radix(port, 16).ok()?, state, inode })
+    Some(Socket {
+        address,
+        port: u16::from_str_radix(port, 16).ok()?,
+        state,
+        inode,
+    })
 }
 
 /// The IPv4 address that an IPv6 socket's address stands for: four words, each in the host's byte order.
@@ -193,7 +225,11 @@ fn v6(hex: &str) -> Option<Ipv4Addr> {
         octets.copy_from_slice(&word.to_ne_bytes());
     }
     let address = Ipv6Addr::from(octets);
-    if address.is_unspecified() { Some(Ipv4Addr::UNSPECIFIED) } else { address.to_ipv4_mapped() }
+    if address.is_unspecified() {
+        Some(Ipv4Addr::UNSPECIFIED)
+    } else {
+        address.to_ipv4_mapped()
+    }
 }
 
 #[cfg(test)]
@@ -211,14 +247,20 @@ mod tests {
     #[cfg(target_endian = "little")] // the samples are
     fn reads_the_kernels_tables() {
         let socket = parse(V4).expect("line");
-        assert_eq!((socket.address, socket.port, socket.inode), (Some(Ipv4Addr::LOCALHOST), 8080, 24461));
+        assert_eq!(
+            (socket.address, socket.port, socket.inode),
+            (Some(Ipv4Addr::LOCALHOST), 8080, 24461)
+        );
         assert!(socket.open_for(Protocol::Tcp) && !socket.open_for(Protocol::Udp));
         assert!(socket.overlaps(Ipv4Addr::UNSPECIFIED) && socket.overlaps(Ipv4Addr::LOCALHOST));
         assert!(!socket.overlaps(Ipv4Addr::new(192, 0, 2, 1)));
         let wild = parse(V6).expect("line");
         assert_eq!((wild.address, wild.port), (None, 22));
         assert!(wild.overlaps(Ipv4Addr::new(192, 0, 2, 1)));
-        assert_eq!(parse(MAPPED).expect("line").address, Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(
+            parse(MAPPED).expect("line").address,
+            Some(Ipv4Addr::LOCALHOST)
+        );
         assert!(parse(REAL_V6).is_none());
         assert!(parse("garbage").is_none());
     }
@@ -227,20 +269,36 @@ mod tests {
     fn names_this_very_process() {
         let tcp = TcpListener::bind("127.0.0.1:0").expect("listen");
         let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
-        let ports = [(tcp.local_addr(), Protocol::Tcp), (udp.local_addr(), Protocol::Udp)];
+        let ports = [
+            (tcp.local_addr(), Protocol::Tcp),
+            (udp.local_addr(), Protocol::Udp),
+        ];
         for (address, protocol) in ports {
             let host_port = address.expect("address").port();
             for host_ip in [None, Some(Ipv4Addr::LOCALHOST)] {
-                let port = PortMapping { host_ip, host_port, container_port: 80, protocol };
+                let port = PortMapping {
+                    host_ip,
+                    host_port,
+                    container_port: 80,
+                    protocol,
+                };
                 match listener(&port) {
-                    Some(Conflict::PortInUse { holder: Holder::Process { pid, comm }, .. }) => {
+                    Some(Conflict::PortInUse {
+                        holder: Holder::Process { pid, comm },
+                        ..
+                    }) => {
                         assert_eq!(pid, std::process::id());
                         assert!(!comm.is_empty());
                     }
                     other => panic!("{port}: {other:?}"),
                 }
             }
-            let elsewhere = PortMapping { host_ip: Some(Ipv4Addr::new(127, 0, 0, 9)), host_port, container_port: 80, protocol };
+            let elsewhere = PortMapping {
+                host_ip: Some(Ipv4Addr::new(127, 0, 0, 9)),
+                host_port,
+                container_port: 80,
+                protocol,
+            };
             assert_eq!(listener(&elsewhere), None);
         }
     }

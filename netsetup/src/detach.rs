@@ -4,7 +4,8 @@ use crate::{
     NetError, Network,
     error::Failures,
     leases::{Lease, Leases, Locked},
-    link, nat,
+    link,
+    nat::{self, Closing},
     rtnl::Rtnl,
 };
 use netlink_packet_route::link::InfoKind;
@@ -27,16 +28,24 @@ pub(crate) enum Links {
     NotOurs,
 }
 
-pub(crate) async fn release(network: &Network, owner: &str, links: Links) -> Result<Failures, NetError> {
+pub(crate) async fn release(
+    network: &Network,
+    owner: &str,
+    links: Links,
+) -> Result<Failures, NetError> {
     let mut failures = Failures::default();
-    let Some(lease) = Leases::read(network)?.of(owner).cloned() else { return Ok(failures) };
+    let Some(lease) = Leases::read(network)?.of(owner).cloned() else {
+        return Ok(failures);
+    };
     let host = Rtnl::here()?;
     if matches!(links, Links::Delete) {
         // Takes milliseconds (the kernel waits for packets in flight), so not under the lock.
         failures.note(link::delete(&host, &lease.host_if, &InfoKind::Veth).await);
     }
     let mut locked = Locked::acquire(network).await?;
-    release_locked(network, &host, &mut locked, &lease, &mut failures).await;
+    let closing = release_locked(network, &host, &mut locked, &lease, &mut failures).await;
+    drop(locked);
+    drop(closing);
     Ok(failures)
 }
 
@@ -46,22 +55,32 @@ async fn release_locked(
     locked: &mut Locked<'_>,
     lease: &Lease,
     failures: &mut Failures,
-) {
-    let last = locked.leases.entries.iter().all(|other| other.owner == lease.owner);
-    if last {
-        remove_shared(network, host, failures).await;
+) -> Option<Closing> {
+    let last = locked
+        .leases
+        .entries
+        .iter()
+        .all(|other| other.owner == lease.owner);
+    let closing = if last {
+        remove_shared(network, host, failures).await
     } else {
-        failures.note(nat::remove_ports(network, lease));
-    }
+        failures.note(nat::remove_ports(network, lease))
+    };
     // Last: until then everything that may be left can be found again.
     if failures.is_empty() {
         locked.leases.remove(&lease.owner);
         failures.note(locked.save());
     }
+    closing
 }
 
 /// Removes what all owners share: the rules first, so that no packet is translated to nowhere.
-pub(crate) async fn remove_shared(network: &Network, host: &Rtnl, failures: &mut Failures) {
-    failures.note(nat::delete(network));
+pub(crate) async fn remove_shared(
+    network: &Network,
+    host: &Rtnl,
+    failures: &mut Failures,
+) -> Option<Closing> {
+    let closing = failures.note(nat::delete(network));
     failures.note(link::delete(host, &network.bridge, &InfoKind::Bridge).await);
+    closing
 }

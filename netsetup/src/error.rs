@@ -86,7 +86,7 @@ pub enum NetError {
     #[error("stopped before step {0:?}")]
     Injected(Step),
     /// An attach failed, and undoing it failed as well; the lease stays so that a detach can finish the work.
-    #[error("{cause}; undo: {}", listed(failures))]
+    #[error("attach failed, and so did undoing it ({})", chains(failures))]
     Undo {
         /// Why the attach failed.
         #[source]
@@ -100,13 +100,24 @@ pub enum NetError {
 }
 
 impl NetError {
-    pub(crate) fn netlink(operation: &'static str, subject: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Netlink { operation, subject: subject.to_string(), source }
+    pub(crate) fn netlink(
+        operation: &'static str,
+        subject: impl fmt::Display,
+    ) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Netlink {
+            operation,
+            subject: subject.to_string(),
+            source,
+        }
     }
 }
 
 fn listed<T: fmt::Display>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Like [`listed`], with every error's causes: a list has no single source that a caller could follow.

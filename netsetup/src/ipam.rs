@@ -14,7 +14,11 @@ pub(crate) struct Range {
 impl Range {
     /// `subnet` is a /30 or larger (see [`crate::Network::validate`]).
     pub(crate) fn of(subnet: Ipv4Net) -> Self {
-        Self { subnet, first: subnet.network().to_bits() + 2, last: subnet.broadcast().to_bits() - 1 }
+        Self {
+            subnet,
+            first: subnet.network().to_bits() + 2,
+            last: subnet.broadcast().to_bits() - 1,
+        }
     }
 
     /// How many leases there can be.
@@ -44,16 +48,29 @@ impl Range {
             .chain(self.first..start)
             .find(|candidate| !taken.contains(candidate))
             .map(Ipv4Addr::from_bits)
-            .ok_or(Conflict::Exhausted { subnet: self.subnet, leases: self.len() })
+            .ok_or(Conflict::Exhausted {
+                subnet: self.subnet,
+                leases: self.len(),
+            })
     }
 
     fn wanted(&self, wanted: Ipv4Addr, taken: &[(Ipv4Addr, &str)]) -> Result<Ipv4Addr, Conflict> {
         if !(self.first..=self.last).contains(&wanted.to_bits()) {
-            let (first, last) = (Ipv4Addr::from_bits(self.first), Ipv4Addr::from_bits(self.last));
-            return Err(Conflict::OutOfRange { address: wanted, first, last });
+            let (first, last) = (
+                Ipv4Addr::from_bits(self.first),
+                Ipv4Addr::from_bits(self.last),
+            );
+            return Err(Conflict::OutOfRange {
+                address: wanted,
+                first,
+                last,
+            });
         }
         match taken.iter().find(|(address, _)| *address == wanted) {
-            Some((_, label)) => Err(Conflict::AddressTaken { address: wanted, label: (*label).to_owned() }),
+            Some((_, label)) => Err(Conflict::AddressTaken {
+                address: wanted,
+                label: (*label).to_owned(),
+            }),
             None => Ok(wanted),
         }
     }
@@ -90,7 +107,10 @@ mod tests {
         assert_eq!(range.choose(None, Some(only), &[]), Ok(only));
         assert_eq!(
             range.choose(None, None, &[(only, "default/a")]),
-            Err(Conflict::Exhausted { subnet: subnet("10.0.0.8/30"), leases: 1 })
+            Err(Conflict::Exhausted {
+                subnet: subnet("10.0.0.8/30"),
+                leases: 1
+            })
         );
     }
 
@@ -99,10 +119,24 @@ mod tests {
         let range = Range::of(subnet("10.0.0.0/24"));
         let wanted = Ipv4Addr::new(10, 0, 0, 77);
         assert_eq!(range.choose(Some(wanted), None, &[]), Ok(wanted));
-        assert!(matches!(range.choose(Some(wanted), None, &[(wanted, "default/a")]), Err(Conflict::AddressTaken { label, .. }) if label == "default/a"));
-        for reserved in ["10.0.0.0", "10.0.0.1", "10.0.0.255", "10.0.1.2", "9.255.255.255"] {
+        assert!(
+            matches!(range.choose(Some(wanted), None, &[(wanted, "default/a")]), Err(Conflict::AddressTaken { label, .. }) if label == "default/a")
+        );
+        for reserved in [
+            "10.0.0.0",
+            "10.0.0.1",
+            "10.0.0.255",
+            "10.0.1.2",
+            "9.255.255.255",
+        ] {
             let wanted = reserved.parse().expect("address");
-            assert!(matches!(range.choose(Some(wanted), None, &[]), Err(Conflict::OutOfRange { .. })), "{reserved}");
+            assert!(
+                matches!(
+                    range.choose(Some(wanted), None, &[]),
+                    Err(Conflict::OutOfRange { .. })
+                ),
+                "{reserved}"
+            );
         }
     }
 

@@ -3,11 +3,7 @@
 //! Replaced whole (temp + rename) under a flock on a file of its own, so readers need no lock. Never synced to disk:
 //! every entry is void under another boot id, so a lost write loses nothing that still exists.
 
-use crate::{
-    Conflict, IfName, NetError, Network, PortMapping,
-    ipam::Range,
-    ports::PortKey,
-};
+use crate::{Conflict, IfName, NetError, Network, PortMapping, ipam::Range, ports::PortKey};
 use ipnet::Ipv4Net;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -60,19 +56,31 @@ pub(crate) struct Leases {
 impl Leases {
     /// Reads the file; no file, an empty one or one of another boot means no leases.
     pub(crate) fn read(network: &Network) -> Result<Self, NetError> {
-        let boot_id = fs::read_to_string(BOOT_ID).map_err(file("read", BOOT_ID.as_ref()))?.trim().to_owned();
-        let none = Self { boot_id, ..Self::default() };
+        let boot_id = fs::read_to_string(BOOT_ID)
+            .map_err(file("read", BOOT_ID.as_ref()))?
+            .trim()
+            .to_owned();
+        let none = Self {
+            boot_id,
+            ..Self::default()
+        };
         let text = match fs::read(&network.leases) {
             Ok(text) if text.is_empty() => return Ok(none), // the disk lost the write of an earlier boot
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(none),
             other => other.map_err(file("read leases", &network.leases))?,
         };
-        let found: Self = serde_json::from_slice(&text)
-            .map_err(|source| NetError::LeaseFormat { path: network.leases.clone(), source })?;
+        let found: Self =
+            serde_json::from_slice(&text).map_err(|source| NetError::LeaseFormat {
+                path: network.leases.clone(),
+                source,
+            })?;
         if found.boot_id == none.boot_id {
             return Ok(found);
         }
-        Ok(Self { last: found.last, ..none })
+        Ok(Self {
+            last: found.last,
+            ..none
+        })
     }
 
     /// The lease of an owner.
@@ -83,11 +91,13 @@ impl Leases {
     /// Refuses a network that has leases of another subnet.
     pub(crate) fn check_subnet(&self, network: &Network) -> Result<(), NetError> {
         match self.subnet {
-            Some(current) if !self.entries.is_empty() && current != network.subnet.trunc() => Err(NetError::OtherSubnet {
-                bridge: network.bridge.to_string(),
-                current,
-                wanted: network.subnet.trunc(),
-            }),
+            Some(current) if !self.entries.is_empty() && current != network.subnet.trunc() => {
+                Err(NetError::OtherSubnet {
+                    bridge: network.bridge.to_string(),
+                    current,
+                    wanted: network.subnet.trunc(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -101,11 +111,20 @@ impl Leases {
     ) -> (Option<Ipv4Addr>, Vec<Conflict>) {
         let mut conflicts = repeated(ports);
         for port in ports {
-            let holder = self.entries.iter().find(|lease| lease.ports.iter().any(|held| held.key() == port.key()));
-            conflicts.extend(holder.map(|lease| Conflict::PortTaken { port: *port, label: lease.label.clone() }));
+            let holder = self
+                .entries
+                .iter()
+                .find(|lease| lease.ports.iter().any(|held| held.key() == port.key()));
+            conflicts.extend(holder.map(|lease| Conflict::PortTaken {
+                port: *port,
+                label: lease.label.clone(),
+            }));
         }
-        let taken: Vec<(Ipv4Addr, &str)> =
-            self.entries.iter().filter_map(|lease| Some((lease.v4()?, lease.label.as_str()))).collect();
+        let taken: Vec<(Ipv4Addr, &str)> = self
+            .entries
+            .iter()
+            .filter_map(|lease| Some((lease.v4()?, lease.label.as_str())))
+            .collect();
         match Range::of(network.subnet).choose(address, self.last, &taken) {
             Ok(address) => (Some(address), conflicts),
             Err(conflict) => {
@@ -131,7 +150,11 @@ impl Leases {
 /// Mappings that one request has twice.
 fn repeated(ports: &[PortMapping]) -> Vec<Conflict> {
     let mut seen = std::collections::HashSet::<PortKey>::new();
-    ports.iter().filter(|port| !seen.insert(port.key())).map(|port| Conflict::PortRepeated { port: *port }).collect()
+    ports
+        .iter()
+        .filter(|port| !seen.insert(port.key()))
+        .map(|port| Conflict::PortRepeated { port: *port })
+        .collect()
 }
 
 /// The leases, held for change: nobody else makes or removes the bridge, the table or a lease meanwhile.
@@ -148,35 +171,63 @@ impl<'a> Locked<'a> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(file("create directory", directory))?;
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let lock = lock.map_err(file("open lock", &path))?;
         let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             // Another task of this very thread may hold it: waiting here would be for ever.
             Err((lock, nix::errno::Errno::EWOULDBLOCK)) => {
-                let wait = move || Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
-                let waited = tokio::task::spawn_blocking(wait).await.map_err(io::Error::other);
-                waited.map_err(file("lock", &path))?.map_err(|errno| file("lock", &path)(errno.into()))?
+                let wait =
+                    move || Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+                let waited = tokio::task::spawn_blocking(wait)
+                    .await
+                    .map_err(io::Error::other);
+                waited
+                    .map_err(file("lock", &path))?
+                    .map_err(|errno| file("lock", &path)(errno.into()))?
             }
             Err((_, errno)) => return Err(file("lock", &path)(errno.into())),
         };
-        Ok(Self { network, leases: Leases::read(network)?, _lock: lock })
+        Ok(Self {
+            network,
+            leases: Leases::read(network)?,
+            _lock: lock,
+        })
     }
 
     /// Replaces the file.
     pub(crate) fn save(&self) -> Result<(), NetError> {
         let path = &self.network.leases;
         let fresh = path.with_extension("new"); // only the holder of the lock writes it
-        let json = serde_json::to_vec_pretty(&self.leases)
-            .map_err(|source| NetError::LeaseFormat { path: path.clone(), source })?;
-        fs::write(&fresh, json).map_err(file("write leases", &fresh))?;
-        fs::rename(&fresh, path).map_err(file("replace leases", path))
+        let json =
+            serde_json::to_vec_pretty(&self.leases).map_err(|source| NetError::LeaseFormat {
+                path: path.clone(),
+                source,
+            })?;
+        let replaced = fs::write(&fresh, json).and_then(|()| fs::rename(&fresh, path));
+        replaced.map_err(|source| {
+            // A full disk: the half-written file only makes it fuller. Nothing reads it, so a failure changes nothing.
+            drop(fs::remove_file(&fresh));
+            NetError::File {
+                operation: "write leases",
+                path: path.clone(),
+                source,
+            }
+        })
     }
 }
 
 fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetError {
     let path = path.to_owned();
-    move |source| NetError::File { operation, path, source }
+    move |source| NetError::File {
+        operation,
+        path,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +246,12 @@ mod tests {
     }
 
     fn port(host_ip: Option<[u8; 4]>, host_port: u16, protocol: Protocol) -> PortMapping {
-        PortMapping { host_ip: host_ip.map(Into::into), host_port, container_port: 80, protocol }
+        PortMapping {
+            host_ip: host_ip.map(Into::into),
+            host_port,
+            container_port: 80,
+            protocol,
+        }
     }
 
     fn lease(owner: &str, last: u8, ports: Vec<PortMapping>) -> Lease {
@@ -213,7 +269,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let network = network(&directory);
         let mut locked = Locked::acquire(&network).await.expect("lock");
-        locked.leases.insert(&network, lease("a", 2, vec![port(None, 80, Protocol::Tcp)]));
+        locked
+            .leases
+            .insert(&network, lease("a", 2, vec![port(None, 80, Protocol::Tcp)]));
         locked.save().expect("save");
         let written = locked.leases.clone();
         drop(locked);
@@ -221,7 +279,11 @@ mod tests {
         assert!(!network.leases.with_extension("new").exists());
 
         let text = fs::read_to_string(&network.leases).expect("file");
-        fs::write(&network.leases, text.replace(&written.boot_id, "another-boot")).expect("write");
+        fs::write(
+            &network.leases,
+            text.replace(&written.boot_id, "another-boot"),
+        )
+        .expect("write");
         let after = Leases::read(&network).expect("read");
         assert!(after.entries.is_empty());
         assert_eq!(after.last, written.last, "the search goes on where it was");
@@ -236,7 +298,11 @@ mod tests {
         assert!(Leases::read(&network).expect("read").entries.is_empty());
         fs::write(&network.leases, "{\"bootId\":").expect("write");
         let error = Leases::read(&network).expect_err("damaged");
-        assert!(matches!(&error, NetError::LeaseFormat { .. }) && error.to_string().contains("leases.json"), "{error}");
+        assert!(
+            matches!(&error, NetError::LeaseFormat { .. })
+                && error.to_string().contains("leases.json"),
+            "{error}"
+        );
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -252,9 +318,11 @@ mod tests {
             tokio::task::yield_now().await;
             drop(first);
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), async { tokio::join!(waiting, holding) })
-            .await
-            .expect("deadlock");
+        tokio::time::timeout(std::time::Duration::from_secs(10), async {
+            tokio::join!(waiting, holding)
+        })
+        .await
+        .expect("deadlock");
     }
 
     #[test]
@@ -262,7 +330,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let network = network(&directory);
         let mut leases = Leases::default();
-        leases.insert(&network, lease("web", 2, vec![port(None, 80, Protocol::Tcp), port(Some([192, 0, 2, 1]), 53, Protocol::Udp)]));
+        leases.insert(
+            &network,
+            lease(
+                "web",
+                2,
+                vec![
+                    port(None, 80, Protocol::Tcp),
+                    port(Some([192, 0, 2, 1]), 53, Protocol::Udp),
+                ],
+            ),
+        );
         let ports = [
             port(None, 80, Protocol::Tcp),
             port(Some([0, 0, 0, 0]), 80, Protocol::Tcp), // the same as above
@@ -293,7 +371,10 @@ mod tests {
         leases.insert(&network, lease("a", 2, vec![]));
         assert!(leases.check_subnet(&network).is_ok());
         network.subnet = "10.0.1.0/24".parse().expect("subnet");
-        assert!(matches!(leases.check_subnet(&network), Err(NetError::OtherSubnet { .. })));
+        assert!(matches!(
+            leases.check_subnet(&network),
+            Err(NetError::OtherSubnet { .. })
+        ));
         leases.remove("a");
         assert!(leases.check_subnet(&network).is_ok());
     }

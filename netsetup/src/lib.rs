@@ -37,9 +37,9 @@ mod request;
 mod route;
 mod rtnl;
 mod subnet;
-mod sysctl;
 #[allow(unsafe_code)] // one descriptor changes hands; no decisions
 mod sys;
+mod sysctl;
 
 pub use attach::attach;
 pub use conflict::{Conflict, Holder, check};

@@ -7,8 +7,8 @@ use crate::{
 };
 use futures::TryStreamExt;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use std::{
@@ -33,8 +33,12 @@ pub(crate) struct Link {
 
 impl From<LinkMessage> for Link {
     fn from(message: LinkMessage) -> Self {
-        let mut link =
-            Self { index: message.header.index, kind: None, up: message.header.flags.contains(LinkFlags::Up), mtu: 0 };
+        let mut link = Self {
+            index: message.header.index,
+            kind: None,
+            up: message.header.flags.contains(LinkFlags::Up),
+            mtu: 0,
+        };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
@@ -53,7 +57,12 @@ impl From<LinkMessage> for Link {
 
 /// The link of that name, if there is one.
 pub(crate) async fn find(net: &Rtnl, name: &IfName) -> Result<Option<Link>, NetError> {
-    let answers = net.handle().link().get().match_name(name.as_str()).execute();
+    let answers = net
+        .handle()
+        .link()
+        .get()
+        .match_name(name.as_str())
+        .execute();
     match answers.map_err(answer).try_collect::<Vec<_>>().await {
         Ok(found) => Ok(found.into_iter().next().map(Link::from)),
         Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) => Ok(None),
@@ -65,36 +74,81 @@ pub(crate) async fn find(net: &Rtnl, name: &IfName) -> Result<Option<Link>, NetE
 pub(crate) async fn by_index(net: &Rtnl, index: u32) -> Result<Link, NetError> {
     let answers = net.handle().link().get().match_index(index).execute();
     let found = answers.map_err(answer).try_collect::<Vec<_>>().await;
-    let found = found.map_err(NetError::netlink("look up link number", index))?.into_iter().next();
-    found.map(Link::from).ok_or_else(|| NetError::netlink("look up link number", index)(io::ErrorKind::NotFound.into()))
+    let found = found
+        .map_err(NetError::netlink("look up link number", index))?
+        .into_iter()
+        .next();
+    found.map(Link::from).ok_or_else(|| {
+        NetError::netlink("look up link number", index)(io::ErrorKind::NotFound.into())
+    })
 }
 
 /// Indices of the ports of a bridge.
 pub(crate) async fn ports(net: &Rtnl, bridge: &Link) -> Result<Vec<u32>, NetError> {
-    let all = net.handle().link().get().execute().map_err(answer).try_collect::<Vec<_>>().await;
+    let all = net
+        .handle()
+        .link()
+        .get()
+        .execute()
+        .map_err(answer)
+        .try_collect::<Vec<_>>()
+        .await;
     let all = all.map_err(NetError::netlink("list", "links"))?;
-    let is_port = |link: &LinkMessage| link.attributes.contains(&LinkAttribute::Controller(bridge.index));
-    Ok(all.iter().filter(|link| is_port(link)).map(|link| link.header.index).collect())
+    let is_port = |link: &LinkMessage| {
+        link.attributes
+            .contains(&LinkAttribute::Controller(bridge.index))
+    };
+    Ok(all
+        .iter()
+        .filter(|link| is_port(link))
+        .map(|link| link.header.index)
+        .collect())
 }
 
 /// Makes a bridge, down: whoever finds it up may take it for complete.
-pub(crate) async fn add_bridge(net: &Rtnl, name: &IfName, mac: MacAddr, mtu: u32) -> Result<(), NetError> {
-    let bridge = LinkMessageBuilder::<LinkBridge>::new(name.as_str()).address(mac.octets().to_vec()).mtu(mtu).build();
-    let done = net.handle().link().add(bridge).execute().await.map_err(answer);
+pub(crate) async fn add_bridge(
+    net: &Rtnl,
+    name: &IfName,
+    mac: MacAddr,
+    mtu: u32,
+) -> Result<(), NetError> {
+    let bridge = LinkMessageBuilder::<LinkBridge>::new(name.as_str())
+        .address(mac.octets().to_vec())
+        .mtu(mtu)
+        .build();
+    let done = net
+        .handle()
+        .link()
+        .add(bridge)
+        .execute()
+        .await
+        .map_err(answer);
     done.map_err(NetError::netlink("create bridge", name))
 }
 
 /// Brings a link up.
 pub(crate) async fn up(net: &Rtnl, index: u32, name: &IfName) -> Result<(), NetError> {
     let change = LinkUnspec::new_with_index(index).up().build();
-    let done = net.handle().link().change(change).execute().await.map_err(answer);
+    let done = net
+        .handle()
+        .link()
+        .change(change)
+        .execute()
+        .await
+        .map_err(answer);
     done.map_err(NetError::netlink("bring up link", name))
 }
 
 /// Brings `lo` up.
 pub(crate) async fn loopback_up(net: &Rtnl) -> Result<(), NetError> {
     let change = LinkUnspec::new_with_index(LOOPBACK).up().build();
-    let done = net.handle().link().change(change).execute().await.map_err(answer);
+    let done = net
+        .handle()
+        .link()
+        .change(change)
+        .execute()
+        .await
+        .map_err(answer);
     done.map_err(NetError::netlink("bring up link", "lo"))
 }
 
@@ -121,21 +175,39 @@ pub(crate) async fn add_veth(net: &Rtnl, veth: &Veth<'_>) -> Result<(), NetError
         .controller(veth.bridge)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    let done = net.handle().link().add(pair).execute().await.map_err(answer);
+    let done = net
+        .handle()
+        .link()
+        .add(pair)
+        .execute()
+        .await
+        .map_err(answer);
     done.map_err(NetError::netlink("create veth pair", veth.host))
 }
 
 /// What the kernel takes only for a link that exists: alias, hairpin mode (a frame may leave by the port it came
 /// from, which is how a pod reaches itself through its own host port), no IPv6 address of its own; and up.
-pub(crate) async fn set_bridge_port(net: &Rtnl, host: &IfName, alias: &str) -> Result<(), NetError> {
+pub(crate) async fn set_bridge_port(
+    net: &Rtnl,
+    host: &IfName,
+    alias: &str,
+) -> Result<(), NetError> {
     let change = LinkUnspec::new_with_name(host.as_str())
         .alias(shorten(alias, ALIAS))
         .append_extra_attribute(no_link_local())
         .set_port_kind(InfoPortKind::Bridge)
-        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+            true,
+        )]))
         .up()
         .build();
-    let done = net.handle().link().set_port(change).execute().await.map_err(answer);
+    let done = net
+        .handle()
+        .link()
+        .set_port(change)
+        .execute()
+        .await
+        .map_err(answer);
     done.map_err(NetError::netlink("set up bridge port", host))
 }
 
@@ -143,7 +215,14 @@ pub(crate) async fn set_bridge_port(net: &Rtnl, host: &IfName, alias: &str) -> R
 pub(crate) async fn delete(net: &Rtnl, name: &IfName, kind: &InfoKind) -> Result<(), NetError> {
     match find(net, name).await? {
         Some(link) if link.kind.as_ref() == Some(kind) => {
-            match net.handle().link().del(link.index).execute().await.map_err(answer) {
+            match net
+                .handle()
+                .link()
+                .del(link.index)
+                .execute()
+                .await
+                .map_err(answer)
+            {
                 Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) => Ok(()),
                 done => done.map_err(NetError::netlink("delete link", name)),
             }
@@ -154,7 +233,9 @@ pub(crate) async fn delete(net: &Rtnl, name: &IfName, kind: &InfoKind) -> Result
 }
 
 fn no_link_local() -> LinkAttribute {
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])])
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])])
 }
 
 /// errno(3) values that are answers, not failures.

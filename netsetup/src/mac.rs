@@ -42,7 +42,9 @@ impl std::str::FromStr for MacAddr {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
             *octet = u8::from_str_radix(part.ok_or_else(bad)?, 16).map_err(|_| bad())?;
         }
         let multicast = octets[0] & 1 == 1;
@@ -80,7 +82,16 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_one_links_address() {
-        for bad in ["", "0a:58:0a:f4:00", "0a:58:0a:f4:00:02:03", "0a58:0a:f4:00:02:1", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "+a:58:0a:f4:00:02"] {
+        for bad in [
+            "",
+            "0a:58:0a:f4:00",
+            "0a:58:0a:f4:00:02:03",
+            "0a58:0a:f4:00:02:1",
+            "01:00:5e:00:00:01",
+            "ff:ff:ff:ff:ff:ff",
+            "00:00:00:00:00:00",
+            "+a:58:0a:f4:00:02",
+        ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad:?} was taken");
         }
     }

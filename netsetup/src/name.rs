@@ -32,7 +32,10 @@ impl IfName {
             "is longer than 15 bytes"
         } else if name == "." || name == ".." {
             "is a directory's name"
-        } else if name.bytes().any(|b| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace() || b == 0x0b) {
+        } else if name
+            .bytes()
+            .any(|b| b == b'/' || b == b':' || b == 0 || b.is_ascii_whitespace() || b == 0x0b)
+        {
             "holds '/', ':', NUL or white space"
         } else {
             return Ok(Self(name));
@@ -101,7 +104,18 @@ mod tests {
 
     #[test]
     fn refuses_what_the_kernel_refuses() {
-        for bad in ["", ".", "..", "sixteen-bytes-xx", "a/b", "a:1", "a b", "a\tb", "a\nb", "a\0b"] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "sixteen-bytes-xx",
+            "a/b",
+            "a:1",
+            "a b",
+            "a\tb",
+            "a\nb",
+            "a\0b",
+        ] {
             assert!(IfName::new(bad).is_err(), "{bad:?} was taken");
         }
     }

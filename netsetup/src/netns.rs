@@ -15,11 +15,15 @@ use std::{io, os::fd::BorrowedFd, thread};
 /// When `work` does.
 pub fn in_netns<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let inside = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
-            setns(netns, CloneFlags::CLONE_NEWNET)?;
-            Ok(work())
-        })?;
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let inside = thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, move || {
+                setns(netns, CloneFlags::CLONE_NEWNET)?;
+                Ok(work())
+            })?;
+        inside
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -43,7 +47,10 @@ pub(crate) fn prepare(netns: BorrowedFd<'_>) -> Result<Socket, NetError> {
             sysctl::ensure(name, value)?;
         }
         sysctl::ensure_if_known(NO_LINK_LOCAL.0, NO_LINK_LOCAL.1)?;
-        rtnl::open_socket().map_err(NetError::netlink("open", "routing netlink socket in the namespace"))
+        rtnl::open_socket().map_err(NetError::netlink(
+            "open",
+            "routing netlink socket in the namespace",
+        ))
     };
     in_netns(netns, inside).map_err(NetError::EnterNetns)?
 }

@@ -69,11 +69,18 @@ impl Network {
         if self.subnet.prefix_len() > 30 {
             return Err(BadNetwork::TooSmall(self.subnet));
         }
-        if first.is_loopback() || first.is_link_local() || first.octets()[0] == 0 || first.octets()[0] >= 224 {
+        if first.is_loopback()
+            || first.is_link_local()
+            || first.octets()[0] == 0
+            || first.octets()[0] >= 224
+        {
             return Err(BadNetwork::NotUnicast(self.subnet));
         }
         if !self.cluster.contains(&self.subnet) {
-            return Err(BadNetwork::OutsideCluster { subnet: self.subnet, cluster: self.cluster });
+            return Err(BadNetwork::OutsideCluster {
+                subnet: self.subnet,
+                cluster: self.cluster,
+            });
         }
         Ok(())
     }
@@ -99,16 +106,40 @@ mod tests {
         assert_eq!(default.table(), "minipod");
         assert_eq!(default.gateway().to_string(), "10.244.3.1");
         assert_eq!(default.bridge_mac().to_string(), "0a:58:0a:f4:03:01");
-        assert_eq!(network("br7", "10.1.0.0/30", "10.1.0.0/30").table(), "minipod-br7");
+        assert_eq!(
+            network("br7", "10.1.0.0/30", "10.1.0.0/30").table(),
+            "minipod-br7"
+        );
     }
 
     #[test]
     fn unusable_subnets_are_refused() {
-        assert!(network("b", "10.244.0.0/30", "10.244.0.0/16").validate().is_ok());
-        assert!(matches!(network("b", "10.244.0.0/31", "10.244.0.0/16").validate(), Err(BadNetwork::TooSmall(_))));
-        assert!(matches!(network("b", "10.245.0.0/24", "10.244.0.0/16").validate(), Err(BadNetwork::OutsideCluster { .. })));
-        for wrong in ["127.0.0.0/8", "224.1.0.0/16", "169.254.0.0/16", "0.1.0.0/24"] {
-            assert!(matches!(network("b", wrong, wrong).validate(), Err(BadNetwork::NotUnicast(_))), "{wrong}");
+        assert!(
+            network("b", "10.244.0.0/30", "10.244.0.0/16")
+                .validate()
+                .is_ok()
+        );
+        assert!(matches!(
+            network("b", "10.244.0.0/31", "10.244.0.0/16").validate(),
+            Err(BadNetwork::TooSmall(_))
+        ));
+        assert!(matches!(
+            network("b", "10.245.0.0/24", "10.244.0.0/16").validate(),
+            Err(BadNetwork::OutsideCluster { .. })
+        ));
+        for wrong in [
+            "127.0.0.0/8",
+            "224.1.0.0/16",
+            "169.254.0.0/16",
+            "0.1.0.0/24",
+        ] {
+            assert!(
+                matches!(
+                    network("b", wrong, wrong).validate(),
+                    Err(BadNetwork::NotUnicast(_))
+                ),
+                "{wrong}"
+            );
         }
     }
 }

@@ -50,6 +50,7 @@ impl std::str::FromStr for Protocol {
 
 /// A port of this host that leads into the namespace (a Kubernetes `ContainerPort` with a `hostPort`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     /// The one local address it is reached at; `None` for all of them. A mapping of one address wins over one of all.
     pub host_ip: Option<Ipv4Addr>,
@@ -65,7 +66,11 @@ impl PortMapping {
     /// The mapping's place on the host: two mappings with the same key cannot both be.
     /// 0.0.0.0 is another way of saying "every address".
     pub(crate) fn key(&self) -> PortKey {
-        (self.host_ip.filter(|ip| !ip.is_unspecified()), self.protocol, self.host_port)
+        (
+            self.host_ip.filter(|ip| !ip.is_unspecified()),
+            self.protocol,
+            self.host_port,
+        )
     }
 }
 
@@ -92,12 +97,20 @@ mod tests {
         for bad in ["", "SCTP", "Tcp", "6"] {
             assert!(bad.parse::<Protocol>().is_err(), "{bad:?} was taken");
         }
-        assert_eq!(serde_json::to_string(&Protocol::Udp).expect("json"), "\"UDP\"");
+        assert_eq!(
+            serde_json::to_string(&Protocol::Udp).expect("json"),
+            "\"UDP\""
+        );
     }
 
     #[test]
     fn mappings_print_as_people_write_them() {
-        let mut mapping = PortMapping { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Tcp };
+        let mut mapping = PortMapping {
+            host_ip: None,
+            host_port: 8080,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        };
         assert_eq!(mapping.to_string(), "8080/tcp");
         mapping.host_ip = Some([192, 0, 2, 1].into());
         assert_eq!(mapping.to_string(), "192.0.2.1:8080/tcp");

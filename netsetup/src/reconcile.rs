@@ -26,11 +26,18 @@ pub enum Mode {
 ///
 /// # Errors
 /// Every failure, after all that could be done was done.
-pub async fn reconcile(network: &Network, live: &[String], mode: Mode) -> Result<Vec<String>, NetError> {
+pub async fn reconcile(
+    network: &Network,
+    live: &[String],
+    mode: Mode,
+) -> Result<Vec<String>, NetError> {
     let mut failures = Failures::default();
     let mut removed = Vec::new();
     let leases = Leases::read(network)?;
-    let (alive, dead): (Vec<_>, Vec<_>) = leases.entries.iter().partition(|lease| live.contains(&lease.owner));
+    let (alive, dead): (Vec<_>, Vec<_>) = leases
+        .entries
+        .iter()
+        .partition(|lease| live.contains(&lease.owner));
     for lease in &dead {
         let done = match mode {
             Mode::DryRun => Ok(()),
@@ -38,7 +45,12 @@ pub async fn reconcile(network: &Network, live: &[String], mode: Mode) -> Result
         };
         if failures.note(done).is_some() {
             removed.push(describe(lease));
-            removed.extend(lease.ports.iter().map(|port| format!("host port {port} of {}", lease.label)));
+            removed.extend(
+                lease
+                    .ports
+                    .iter()
+                    .map(|port| format!("host port {port} of {}", lease.label)),
+            );
         }
     }
     if alive.is_empty() && !dead.is_empty() && failures.is_empty() {
@@ -51,15 +63,29 @@ pub async fn reconcile(network: &Network, live: &[String], mode: Mode) -> Result
 
 fn describe(lease: &Lease) -> String {
     let addresses: Vec<String> = lease.addresses.iter().map(ToString::to_string).collect();
-    format!("lease {} and link {} of {} ({})", addresses.join(", "), lease.host_if, lease.label, lease.owner)
+    format!(
+        "lease {} and link {} of {} ({})",
+        addresses.join(", "),
+        lease.host_if,
+        lease.label,
+        lease.owner
+    )
 }
 
 fn shared(network: &Network) -> String {
-    format!("bridge {} and nft table inet {}", network.bridge, network.table())
+    format!(
+        "bridge {} and nft table inet {}",
+        network.bridge,
+        network.table()
+    )
 }
 
 /// What no lease accounts for.
-async fn leftovers(network: &Network, mode: Mode, removed: &mut Vec<String>) -> Result<(), NetError> {
+async fn leftovers(
+    network: &Network,
+    mode: Mode,
+    removed: &mut Vec<String>,
+) -> Result<(), NetError> {
     let host = Rtnl::here()?;
     let mut failures = Failures::default();
     let locked = match mode {
@@ -71,14 +97,18 @@ async fn leftovers(network: &Network, mode: Mode, removed: &mut Vec<String>) -> 
         None => Leases::read(network)?,
     };
     for orphan in nat::orphans(network, &leases)? {
-        let done = if mode == Mode::Apply { orphan.remove(network) } else { Ok(()) };
+        let done = if mode == Mode::Apply {
+            orphan.remove(network).map(drop)
+        } else {
+            Ok(())
+        };
         if failures.note(done).is_some() {
             removed.push(format!("{orphan}, which no lease has"));
         }
     }
     if leases.entries.is_empty() && is_unused(network, &host).await? {
         if mode == Mode::Apply {
-            detach::remove_shared(network, &host, &mut failures).await;
+            drop(detach::remove_shared(network, &host, &mut failures).await);
         }
         removed.push(shared(network));
     }
@@ -88,7 +118,10 @@ async fn leftovers(network: &Network, mode: Mode, removed: &mut Vec<String>) -> 
 
 /// There is a bridge or a table, and no link on the bridge.
 async fn is_unused(network: &Network, host: &Rtnl) -> Result<bool, NetError> {
-    match link::find(host, &network.bridge).await?.filter(|link| link.kind == Some(InfoKind::Bridge)) {
+    match link::find(host, &network.bridge)
+        .await?
+        .filter(|link| link.kind == Some(InfoKind::Bridge))
+    {
         Some(bridge) => Ok(link::ports(host, &bridge).await?.is_empty()),
         None => nat::exists(network),
     }

@@ -29,6 +29,7 @@ pub struct Request<'a> {
 
 /// How a namespace is wired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// Leased address.
     pub address: Ipv4Addr,

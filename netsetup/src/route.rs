@@ -6,7 +6,9 @@ use crate::{
 };
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
 use rtnetlink::RouteMessageBuilder;
 use std::net::Ipv4Addr;
 
@@ -23,8 +25,16 @@ pub(crate) struct Route {
 
 /// The IPv4 routes of the main table.
 pub(crate) async fn main_table(net: &Rtnl) -> Result<Vec<Route>, NetError> {
-    let all = net.handle().route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-    let all = all.map_err(answer).try_collect::<Vec<_>>().await.map_err(NetError::netlink("list", "routes"))?;
+    let all = net
+        .handle()
+        .route()
+        .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+        .execute();
+    let all = all
+        .map_err(answer)
+        .try_collect::<Vec<_>>()
+        .await
+        .map_err(NetError::netlink("list", "routes"))?;
     Ok(all.iter().filter_map(parse).collect())
 }
 
@@ -43,13 +53,20 @@ fn parse(message: &RouteMessage) -> Option<Route> {
             _ => {}
         }
     }
-    Some(Route { to: Ipv4Net::new(to, message.header.destination_prefix_length).ok()?, link, metric })
+    Some(Route {
+        to: Ipv4Net::new(to, message.header.destination_prefix_length).ok()?,
+        link,
+        metric,
+    })
 }
 
 /// Bytes per packet of the link that the preferred default route leaves by; [`ETHERNET_MTU`] without one.
 pub(crate) async fn default_mtu(net: &Rtnl) -> Result<u32, NetError> {
     let routes = main_table(net).await?;
-    let default = routes.iter().filter(|route| route.to.prefix_len() == 0).min_by_key(|route| route.metric);
+    let default = routes
+        .iter()
+        .filter(|route| route.to.prefix_len() == 0)
+        .min_by_key(|route| route.metric);
     match default.and_then(|route| route.link) {
         Some(index) => Ok(link::by_index(net, index).await?.mtu),
         None => Ok(ETHERNET_MTU),
@@ -58,7 +75,15 @@ pub(crate) async fn default_mtu(net: &Rtnl) -> Result<u32, NetError> {
 
 /// Routes everything that is not local to `gateway`.
 pub(crate) async fn add_default(net: &Rtnl, gateway: Ipv4Addr) -> Result<(), NetError> {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
-    let done = net.handle().route().add(route).execute().await.map_err(answer);
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(gateway)
+        .build();
+    let done = net
+        .handle()
+        .route()
+        .add(route)
+        .execute()
+        .await
+        .map_err(answer);
     done.map_err(NetError::netlink("add default route via", gateway))
 }

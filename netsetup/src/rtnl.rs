@@ -1,8 +1,8 @@
 //! A routing netlink socket and its driver task.
 
 use crate::{NetError, sys};
-use rtnetlink::Handle;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use rtnetlink::Handle;
 use std::io;
 
 /// rtnetlink(7) in the namespace where the socket was opened, wherever it is used from.
@@ -14,15 +14,21 @@ pub(crate) struct Rtnl {
 impl Rtnl {
     /// Speaks to the calling thread's namespace.
     pub(crate) fn here() -> Result<Self, NetError> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(NetError::netlink("open", "routing netlink socket"))?;
-        Ok(Self { handle, driver: tokio::spawn(connection) })
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(NetError::netlink("open", "routing netlink socket"))?;
+        Ok(Self {
+            handle,
+            driver: tokio::spawn(connection),
+        })
     }
 
     /// Speaks to the namespace in which `socket` was opened.
     pub(crate) fn with(socket: Socket) -> Self {
         let (connection, handle, _) = rtnetlink::from_socket(sys::tokio_netlink(socket));
-        Self { handle, driver: tokio::spawn(connection) }
+        Self {
+            handle,
+            driver: tokio::spawn(connection),
+        }
     }
 
     pub(crate) fn handle(&self) -> &Handle {

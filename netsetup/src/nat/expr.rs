@@ -7,8 +7,8 @@ use crate::IfName;
 use ipnet::Ipv4Net;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Meta, MetaKey, Operator, Payload, Register, Verdict,
-    VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Meta, MetaKey, Operator, Payload,
+    Register, Verdict, VerdictAttribute,
 };
 
 const NFPROTO_IPV4: u8 = 2;
@@ -47,7 +47,10 @@ pub(super) enum End {
 
 /// `meta nfproto ipv4`, which nft shows only where nothing else implies it.
 pub(super) fn ipv4() -> Phrase {
-    vec![meta(MetaKey::Nfproto, Register::Reg1), compare(Operator::Equal, vec![NFPROTO_IPV4])]
+    vec![
+        meta(MetaKey::Nfproto, Register::Reg1),
+        compare(Operator::Equal, vec![NFPROTO_IPV4]),
+    ]
 }
 
 /// `ip saddr NET`, `ip daddr != NET` and so on; needs [`ipv4`] before it.
@@ -60,12 +63,18 @@ pub(super) fn ip(end: End, is: Is, net: Ipv4Net) -> Phrase {
         Is::In => Operator::Equal,
         Is::NotIn => Operator::NotEqual,
     };
-    let bytes = usize::from(net.prefix_len().div_ceil(8));
-    let network = net.network().octets()[..bytes].to_vec();
-    let mut phrase = vec![payload(NETWORK_HEADER, offset, net.prefix_len().div_ceil(8).into(), Register::Reg1)];
-    if !net.prefix_len().is_multiple_of(8) {
-        let mask = net.netmask().octets()[..bytes].to_vec();
-        phrase.push(masked(mask));
+    // As nft(8) writes it, and so that it knows it again: whole bytes are compared alone, others by a mask of all four.
+    let whole_bytes = net.prefix_len().is_multiple_of(8);
+    let bytes = if whole_bytes { net.prefix_len() / 8 } else { 4 };
+    let network = net.network().octets()[..usize::from(bytes)].to_vec();
+    let mut phrase = vec![payload(
+        NETWORK_HEADER,
+        offset,
+        bytes.into(),
+        Register::Reg1,
+    )];
+    if !whole_bytes {
+        phrase.push(masked(net.netmask().octets().to_vec()));
     }
     phrase.push(compare(operator, network));
     phrase
@@ -87,7 +96,14 @@ pub(super) fn to_local() -> Phrase {
     let (dreg, result, flags) = (1, 2, 3);
     let (addrtype, daddr) = (3, 1 << 1);
     vec![
-        raw("fib", &[(dreg, register(Register::Reg1)), (result, addrtype), (flags, daddr)]),
+        raw(
+            "fib",
+            &[
+                (dreg, register(Register::Reg1)),
+                (result, addrtype),
+                (flags, daddr),
+            ],
+        ),
         compare(Operator::Equal, RTN_LOCAL.to_ne_bytes().to_vec()),
     ]
 }
@@ -197,6 +213,11 @@ fn register(register: Register) -> u32 {
 
 /// An expression that the crate has no type for; all attributes we need are 32-bit big-endian numbers.
 fn raw(name: &str, attributes: &[(u16, u32)]) -> Expressions {
-    let attributes = attributes.iter().map(|(kind, value)| DefaultNla::new(*kind, value.to_be_bytes().to_vec()));
-    Expressions::Other { expression_type: name.to_owned(), attributes: attributes.collect() }
+    let attributes = attributes
+        .iter()
+        .map(|(kind, value)| DefaultNla::new(*kind, value.to_be_bytes().to_vec()));
+    Expressions::Other {
+        expression_type: name.to_owned(),
+        attributes: attributes.collect(),
+    }
 }

@@ -7,8 +7,8 @@ use super::{
 use crate::Network;
 use ipnet::Ipv4Net;
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, Hook, InetHookNumber, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
-    SetFlags, SetMessage, TableAttribute, TableMessage,
+    ChainAttribute, ChainMessage, Hook, InetHookNumber, NfTablesMessage, RuleAttribute,
+    RuleMessage, SetAttribute, SetFlags, SetMessage, TableAttribute, TableMessage,
 };
 use std::net::Ipv4Addr;
 
@@ -33,7 +33,10 @@ const OTHER_COMMENT: u8 = 0;
 pub(super) fn table(network: &Network) -> NfTablesMessage {
     let text = format!("made by minipod for bridge {}", network.bridge);
     NfTablesMessage::NewTable(TableMessage {
-        attributes: vec![TableAttribute::Name(network.table()), TableAttribute::UserData(comment(OTHER_COMMENT, &text))],
+        attributes: vec![
+            TableAttribute::Name(network.table()),
+            TableAttribute::UserData(comment(OTHER_COMMENT, &text)),
+        ],
     })
 }
 
@@ -41,11 +44,27 @@ pub(super) fn table(network: &Network) -> NfTablesMessage {
 pub(super) fn contents(network: &Network) -> impl Iterator<Item = NfTablesMessage> {
     let table = network.table();
     let maps = [
-        map(&table, 1, PORTS, MapKey::Port, "host ports at every local address"),
-        map(&table, 2, ADDRESS_PORTS, MapKey::AddressAndPort, "host ports at one local address"),
+        map(
+            &table,
+            1,
+            PORTS,
+            MapKey::Port,
+            "host ports at every local address",
+        ),
+        map(
+            &table,
+            2,
+            ADDRESS_PORTS,
+            MapKey::AddressAndPort,
+            "host ports at one local address",
+        ),
     ];
     let chains = chains(network);
-    maps.into_iter().chain(chains.into_iter().flat_map(move |chain| chain.messages(&table)))
+    maps.into_iter().chain(
+        chains
+            .into_iter()
+            .flat_map(move |chain| chain.messages(&table)),
+    )
 }
 
 struct Chain {
@@ -64,11 +83,41 @@ struct Rule {
 fn chains(network: &Network) -> [Chain; 5] {
     use InetHookNumber::{Forward, LocalOut, PostRouting, PreRouting};
     [
-        Chain { name: "loopback_guard", kind: "filter", hook: PreRouting, priority: RAW, rules: guard(network) },
-        Chain { name: "prerouting", kind: "nat", hook: PreRouting, priority: DSTNAT, rules: host_ports() },
-        Chain { name: "output", kind: "nat", hook: LocalOut, priority: DSTNAT, rules: host_ports() },
-        Chain { name: "forward", kind: "filter", hook: Forward, priority: FILTER, rules: forward(network) },
-        Chain { name: "postrouting", kind: "nat", hook: PostRouting, priority: SRCNAT, rules: postrouting(network) },
+        Chain {
+            name: "loopback_guard",
+            kind: "filter",
+            hook: PreRouting,
+            priority: RAW,
+            rules: guard(network),
+        },
+        Chain {
+            name: "prerouting",
+            kind: "nat",
+            hook: PreRouting,
+            priority: DSTNAT,
+            rules: host_ports(),
+        },
+        Chain {
+            name: "output",
+            kind: "nat",
+            hook: LocalOut,
+            priority: DSTNAT,
+            rules: host_ports(),
+        },
+        Chain {
+            name: "forward",
+            kind: "filter",
+            hook: Forward,
+            priority: FILTER,
+            rules: forward(network),
+        },
+        Chain {
+            name: "postrouting",
+            kind: "nat",
+            hook: PostRouting,
+            priority: SRCNAT,
+            rules: postrouting(network),
+        },
     ]
 }
 
@@ -91,21 +140,33 @@ fn guard(network: &Network) -> Vec<Rule> {
 fn host_ports() -> Vec<Rule> {
     vec![
         Rule {
-            phrases: vec![expr::to_local(), expr::dnat_by_map(ADDRESS_PORTS, MapKey::AddressAndPort)],
+            phrases: vec![
+                expr::to_local(),
+                expr::dnat_by_map(ADDRESS_PORTS, MapKey::AddressAndPort),
+            ],
             comment: "hostPort with hostIP",
         },
-        Rule { phrases: vec![expr::to_local(), expr::dnat_by_map(PORTS, MapKey::Port)], comment: "hostPort" },
+        Rule {
+            phrases: vec![expr::to_local(), expr::dnat_by_map(PORTS, MapKey::Port)],
+            comment: "hostPort",
+        },
     ]
 }
 
 fn forward(network: &Network) -> Vec<Rule> {
     vec![
         Rule {
-            phrases: vec![expr::link(End::Source, &network.bridge), expr::verdict(Word::Accept)],
+            phrases: vec![
+                expr::link(End::Source, &network.bridge),
+                expr::verdict(Word::Accept),
+            ],
             comment: "from pods",
         },
         Rule {
-            phrases: vec![expr::link(End::Destination, &network.bridge), expr::verdict(Word::Accept)],
+            phrases: vec![
+                expr::link(End::Destination, &network.bridge),
+                expr::verdict(Word::Accept),
+            ],
             comment: "to pods",
         },
     ]
@@ -165,7 +226,10 @@ impl Chain {
                 ]),
             ],
         });
-        let rules = self.rules.into_iter().map(|rule| rule.message(table, self.name));
+        let rules = self
+            .rules
+            .into_iter()
+            .map(|rule| rule.message(table, self.name));
         std::iter::once(chain).chain(rules).collect()
     }
 }
@@ -176,7 +240,9 @@ impl Rule {
             attributes: vec![
                 RuleAttribute::Table(table.to_owned()),
                 RuleAttribute::Chain(chain.to_owned()),
-                RuleAttribute::Expressions(self.phrases.into_iter().flatten().map(Into::into).collect()),
+                RuleAttribute::Expressions(
+                    self.phrases.into_iter().flatten().map(Into::into).collect(),
+                ),
                 RuleAttribute::UserData(comment(OTHER_COMMENT, self.comment)),
             ],
         })

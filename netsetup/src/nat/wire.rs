@@ -3,12 +3,12 @@
 //! Sending is synchronous in the kernel: when send(2) returns, the transaction is done and all answers are queued.
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    nftables::NfTablesMessage,
-    none::ControlMessage,
+    nftables::NfTablesMessage, none::ControlMessage,
 };
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use std::io;
@@ -18,6 +18,18 @@ const NFTABLES: u16 = 10;
 
 /// Room for one datagram of answers: the kernel's dumps use at most 32 KiB.
 const ANSWER: usize = 64 << 10;
+
+/// A socket by which something was deleted. Dropping it waits until the kernel has freed that, about 10 ms (an RCU
+/// grace period; `nft_rcv_nl_event`), so it is better dropped after a lock is released.
+#[derive(Default)]
+#[must_use = "dropped here, it may wait under a lock"]
+pub(crate) struct Closing(Vec<Socket>);
+
+impl Closing {
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+}
 
 /// Changes that happen all or not at all.
 #[derive(Default)]
@@ -29,18 +41,30 @@ impl Batch {
     }
 
     /// Does it, in the calling thread's namespace.
-    pub(super) fn commit(self) -> io::Result<()> {
+    pub(super) fn commit(self) -> io::Result<Closing> {
         let last = self.0.len();
         let mut buffer = Vec::new();
-        let control = |message| NetfilterMessage::new(header(NetfilterProtoFamily::Unspec, NFTABLES), message);
-        append(&mut buffer, control(ControlMessage::BatchBegin), NLM_F_REQUEST, 0);
+        let control = |message| {
+            NetfilterMessage::new(header(NetfilterProtoFamily::Unspec, NFTABLES), message)
+        };
+        append(
+            &mut buffer,
+            control(ControlMessage::BatchBegin),
+            NLM_F_REQUEST,
+            0,
+        );
         for (index, message) in self.0.into_iter().enumerate() {
             // The acknowledgement of the last one says that the transaction was done; errors come without asking.
             let ack = if index + 1 == last { NLM_F_ACK } else { 0 };
             let flags = NLM_F_REQUEST | creation(&message) | ack;
             append(&mut buffer, inet(message), flags, sequence(index));
         }
-        append(&mut buffer, control(ControlMessage::BatchEnd), NLM_F_REQUEST, sequence(last));
+        append(
+            &mut buffer,
+            control(ControlMessage::BatchEnd),
+            NLM_F_REQUEST,
+            sequence(last),
+        );
         let socket = open()?;
         socket.send(&buffer, 0)?;
         let mut acknowledged = false;
@@ -54,7 +78,11 @@ impl Batch {
                 }
             }
         }
-        if acknowledged { Ok(()) } else { Err(io::Error::other("the kernel did not answer")) }
+        if acknowledged {
+            Ok(Closing(vec![socket]))
+        } else {
+            Err(io::Error::other("the kernel did not answer"))
+        }
     }
 }
 
@@ -75,7 +103,10 @@ pub(super) fn ask(question: NfTablesMessage, dump: Extent) -> io::Result<Vec<NfT
             match answer.payload {
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                 NetlinkPayload::Done(_) => return Ok(found),
-                NetlinkPayload::InnerMessage(NetfilterMessage { inner: NetfilterMessageInner::NfTables(message), .. }) => {
+                NetlinkPayload::InnerMessage(NetfilterMessage {
+                    inner: NetfilterMessageInner::NfTables(message),
+                    ..
+                }) => {
                     found.push(message);
                 }
                 _ => {}
@@ -143,7 +174,8 @@ fn receive(socket: &Socket) -> io::Result<Option<Vec<NetlinkMessage<NetfilterMes
     let mut messages = Vec::new();
     let mut rest = datagram.as_slice();
     while !rest.is_empty() {
-        let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest).map_err(io::Error::other)?;
+        let message =
+            NetlinkMessage::<NetfilterMessage>::deserialize(rest).map_err(io::Error::other)?;
         let length = (message.header.length as usize).next_multiple_of(4).max(16);
         messages.push(message);
         rest = rest.get(length..).unwrap_or_default();

@@ -27,7 +27,10 @@ pub(crate) fn in_private_host<F: Future<Output = ()>>(test: impl FnOnce() -> F +
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of one's own needs root");
         run("ip", "link set lo up");
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap(); // so that the host can ping too
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(test());
         drop(runtime);
         done.send(()).unwrap();
@@ -99,19 +102,28 @@ impl Host {
             cluster: "10.244.0.0/16".parse().unwrap(),
             leases: state.path().join("leases.json"),
         };
-        Self { network, _state: state }
+        Self {
+            network,
+            _state: state,
+        }
     }
 
     /// Attaches a new namespace; panics when that fails.
     pub(crate) async fn pod(&self, name: &str, ports: &[PortMapping]) -> (Netns, Attachment) {
         let netns = Netns::new();
-        let attachment = attach(&self.network, &request(name, &netns, ports)).await.unwrap();
+        let attachment = attach(&self.network, &request(name, &netns, ports))
+            .await
+            .unwrap();
         (netns, attachment)
     }
 }
 
 /// A request as a runtime would make it: owner NAME, label default/NAME, link mp-NAME.
-pub(crate) fn request<'a>(name: &'a str, netns: &'a Netns, ports: &'a [PortMapping]) -> Request<'a> {
+pub(crate) fn request<'a>(
+    name: &'a str,
+    netns: &'a Netns,
+    ports: &'a [PortMapping],
+) -> Request<'a> {
     Request {
         owner: name,
         label: format!("default/{name}").leak(),
@@ -125,23 +137,50 @@ pub(crate) fn request<'a>(name: &'a str, netns: &'a Netns, ports: &'a [PortMappi
     }
 }
 
-pub(crate) fn port(host_ip: Option<Ipv4Addr>, host_port: u16, container_port: u16, protocol: Protocol) -> PortMapping {
-    PortMapping { host_ip, host_port, container_port, protocol }
+pub(crate) fn port(
+    host_ip: Option<Ipv4Addr>,
+    host_port: u16,
+    container_port: u16,
+    protocol: Protocol,
+) -> PortMapping {
+    PortMapping {
+        host_ip,
+        host_port,
+        container_port,
+        protocol,
+    }
 }
 
 /// Runs a program in the calling thread's namespace; its output. Ten seconds at most.
 pub(crate) fn run(program: &str, arguments: &str) -> String {
-    let output = Command::new("timeout").arg("10").arg(program).args(arguments.split_whitespace()).output().unwrap();
+    let output = Command::new("timeout")
+        .arg("10")
+        .arg(program)
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     text
 }
 
 /// Links and ruleset of the calling thread's namespace, without what counts or numbers.
 pub(crate) fn snapshot() -> String {
     let links = run("ip", "-o link");
-    let names: Vec<&str> = links.lines().filter_map(|line| line.split(": ").nth(1)).collect();
-    format!("{names:?}\n{}{}{}", run("ip", "route"), run("ip", "-o -4 address"), run("nft", "list ruleset"))
+    let names: Vec<&str> = links
+        .lines()
+        .filter_map(|line| line.split(": ").nth(1))
+        .collect();
+    format!(
+        "{names:?}\n{}{}{}",
+        run("ip", "route"),
+        run("ip", "-o -4 address"),
+        run("nft", "list ruleset")
+    )
 }
 
 /// Serves one address: answers every client with the client's address as seen from here.
@@ -164,7 +203,10 @@ pub(crate) fn serve_udp(netns: &Netns, port: u16) {
     thread::spawn(move || {
         let mut buffer = [0; 64];
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            if socket.send_to(peer.ip().to_string().as_bytes(), peer).is_err() {
+            if socket
+                .send_to(peer.ip().to_string().as_bytes(), peer)
+                .is_err()
+            {
                 return;
             }
         }
@@ -201,5 +243,9 @@ pub(crate) fn ping(to: Ipv4Addr) -> io::Result<()> {
     rustix::io::write(&socket, &echo_request)?;
     let mut answer = [0; 64];
     let length = rustix::io::read(&socket, &mut answer)?;
-    if length >= 8 && answer[0] == 0 { Ok(()) } else { Err(io::Error::other("not an echo reply")) }
+    if length >= 8 && answer[0] == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other("not an echo reply"))
+    }
 }
