@@ -51,15 +51,15 @@ struct Found {
 fn lookup(user: &str, rootfs: Option<&Path>) -> Result<Found, image::ImageError> {
     if let Some(rootfs) = rootfs {
         let found = image::user::resolve(rootfs, user)?;
-        return Ok(Found { uid: found.uid, gid: found.gid, groups: found.additional_gids, home: home(&found.home), known: true });
+        return Ok(Found { uid: found.uid, gid: found.gid, groups: found.additional_gids, home: home(found.home.as_deref()), known: true });
     }
     let (user, group) = user.split_once(':').unwrap_or((user, "0"));
     let uid = user.parse().ok();
     let (gid, known) = (group.parse().unwrap_or(0), uid.is_some());
-    Ok(Found { uid: uid.unwrap_or(0), gid, groups: Vec::new(), home: home(""), known })
+    Ok(Found { uid: uid.unwrap_or(0), gid, groups: Vec::new(), home: home(None), known })
 }
 
 /// Docker's and podman's answer to a user without a home.
-fn home(home: &str) -> String {
-    if home.is_empty() { "/".to_owned() } else { home.to_owned() }
+fn home(home: Option<&str>) -> String {
+    home.filter(|home| !home.is_empty()).unwrap_or("/").to_owned()
 }
