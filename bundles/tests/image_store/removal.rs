@@ -1,0 +1,72 @@
+//! What goes when an image goes.
+
+use std::fs;
+
+use bundles::image::ImageError;
+
+use crate::support::{Lab, Tar, docker_archive};
+
+fn layer(name: &str) -> Vec<u8> {
+    Tar::new().file(name, name).done()
+}
+
+#[test]
+fn shared_layers_stay_until_the_last_image_goes() {
+    let lab = Lab::new();
+    let (low, one, two) = (layer("low"), layer("one"), layer("two"));
+    let first = lab.load(&docker_archive(&["a:1", "b:1"], &[&low, &one])).unwrap().remove(0);
+    let second = lab.load(&docker_archive(&["c:1"], &[&low, &two])).unwrap().remove(0);
+    let removed = lab.store.remove("a:1", &|_| false).unwrap();
+    assert_eq!((removed.untagged, removed.deleted.len(), removed.layers), (vec!["docker.io/library/a:1".into()], 0, 0));
+    let removed = lab.store.remove("b:1", &|_| false).unwrap();
+    assert_eq!((removed.deleted, removed.layers, removed.bytes), (vec![first.id.clone()], 1, 3));
+    assert!(!first.layers[0].exists() && second.layers.iter().all(|l| l.exists()));
+    assert_eq!(lab.store.find("c:1").unwrap(), second);
+    assert!(matches!(lab.store.remove("a:1", &|_| false), Err(ImageError::NotFound { .. })));
+    assert_eq!(lab.store.remove(&second.id, &|_| false).unwrap().untagged, ["docker.io/library/c:1"]);
+    fs::remove_file(lab.lib().join("images/index.json")).unwrap();
+    lab.assert_clean();
+}
+
+#[test]
+fn layers_in_use_stay_for_gc() {
+    let lab = Lab::new();
+    let image = lab.load(&docker_archive(&["a:1"], &[&layer("x"), &layer("y")])).unwrap().remove(0);
+    let used = image.layers[0].clone();
+    let removed = lab.store.remove("a:1", &|path| path == used).unwrap();
+    assert_eq!((removed.layers, removed.kept), (1, 1));
+    assert!(used.join("y").exists());
+    assert_eq!(lab.store.gc(&|_| true).unwrap().layers, 0);
+    let removed = lab.store.gc(&|_| false).unwrap();
+    assert_eq!((removed.layers, removed.kept, used.exists()), (1, 0, false));
+}
+
+#[test]
+fn gc_removes_what_nobody_needs_and_nothing_else() {
+    let lab = Lab::new();
+    let image = lab.load(&docker_archive(&["a:1"], &[&layer("x")])).unwrap().remove(0);
+    let nameless = lab.load(&docker_archive(&[], &[&layer("y")])).unwrap().remove(0);
+    let images = lab.lib().join("images");
+    fs::create_dir_all(images.join("tmp/load-crash/deep/er")).unwrap();
+    fs::create_dir_all(images.join("layers/sha256/0123/fs")).unwrap();
+    fs::write(images.join("blobs/sha256/.new-crash"), "x").unwrap();
+    fs::write(images.join(".new-crash"), "x").unwrap();
+    lab.store.gc(&|_| false).unwrap();
+    for gone in ["tmp/load-crash", "layers/sha256/0123", "blobs/sha256/.new-crash", ".new-crash"] {
+        assert!(!images.join(gone).exists(), "{gone}");
+    }
+    assert_eq!(lab.store.find("a:1").unwrap(), image);
+    assert_eq!(lab.store.find(&nameless.id).unwrap(), nameless, "gc keeps images without a name");
+    assert_eq!(lab.store.prune(&|_| false).unwrap().deleted, [nameless.id]);
+    assert_eq!(lab.store.find("a:1").unwrap(), image);
+}
+
+#[test]
+fn a_lost_layer_is_told_and_repaired_by_loading_again() {
+    let lab = Lab::new();
+    let archive = docker_archive(&["a:1"], &[&layer("x")]);
+    let image = lab.load(&archive).unwrap().remove(0);
+    fs::remove_dir_all(image.layers[0].parent().unwrap()).unwrap();
+    assert!(matches!(lab.store.resolve("a:1"), Err(ImageError::LayerMissing { .. })));
+    assert_eq!(lab.load(&archive).unwrap(), [image]);
+}
