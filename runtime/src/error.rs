@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::cgroup::CgroupError;
 use crate::engine::EngineError;
 
 /// What went wrong while running pods: operation, subject, source.
@@ -65,6 +66,9 @@ pub enum Error {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// The network.
     #[error("network of pod {pod}")]
     Network {

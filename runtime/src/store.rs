@@ -12,12 +12,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use bundles::plan::PodPlan;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::Error;
@@ -43,6 +44,8 @@ pub struct Record {
     pub netns_link: PathBuf,
     /// The cgroup, below each hierarchy's root.
     pub cgroup: String,
+    /// Directory of `Localhost` seccomp profiles.
+    pub seccomp_root: PathBuf,
     /// The pod's shim, once it runs.
     pub shim: Option<ProcessId>,
     /// The pause process, once it is cloned (before it may go on).
@@ -84,8 +87,15 @@ pub struct NetworkRecord {
 /// Held while somebody works on a pod: a creator, then its shim. Free when both are gone, however they went.
 ///
 /// It follows the open file description across `fork`, so the shim takes it over from the command that forked it.
+/// Closing one copy of the description does not unlock it, so this must not unlock on drop either.
 #[derive(Debug)]
-pub struct PodLock(#[allow(dead_code)] Flock<File>);
+pub struct PodLock(File);
+
+impl AsFd for PodLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// One pod's directory.
 #[derive(Debug, Clone)]
@@ -171,10 +181,10 @@ impl PodDir {
     pub fn try_lock(&self) -> Result<Option<PodLock>, Error> {
         let path = self.path.join("lock");
         let file = open_lock(&path)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(PodLock(lock))),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, e)) => Err(Error::File { operation: "lock", path, source: e.into() }),
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(PodLock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(Error::file("lock", path)(e.into())),
         }
     }
 
@@ -185,9 +195,8 @@ impl PodDir {
     pub fn lock(&self) -> Result<PodLock, Error> {
         let path = self.path.join("lock");
         let file = open_lock(&path)?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map(PodLock)
-            .map_err(|(_, e)| Error::File { operation: "lock", path, source: e.into() })
+        flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::file("lock", path)(e.into()))?;
+        Ok(PodLock(file))
     }
 
     /// Whether a creator or the shim is at work.
@@ -249,9 +258,9 @@ impl Store {
         match written {
             Ok(()) => Ok((dir, lock)),
             Err(e) => {
-                // Nothing but files of our own below a directory of our own: a failure here is the lesser news.
-                if let Err(left) = fs::remove_dir_all(&dir.path) {
-                    tracing::warn!(path = %dir.path.display(), error = %left, "left behind");
+                // A failure to remove our own few files is the lesser news.
+                if let Err(left) = remove_tree(&dir.path) {
+                    tracing::warn!(error = crate::error::chain(&left), "left behind");
                 }
                 Err(e)
             }
@@ -383,12 +392,9 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a tree; one that is gone already is fine.
+/// Removes a tree; one that is gone already is fine. What is mounted in it is not entered: that is an error, never a loss.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
-        _ => Ok(()),
-    }
+    bundles::volume::remove(path).map_err(|source| Error::Volume { name: path.display().to_string(), source })
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
@@ -397,7 +403,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
 }
 
 /// Replaces a file whole, so that a reader sees the old or the new one. No fsync: `<run>` does not survive a reboot.
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
     let temporary = path.with_extension("tmp");
     let mut file = OpenOptions::new()

@@ -283,7 +283,9 @@ fn joins(namespaces: &[LinuxNamespace], typ: LinuxNamespaceType) -> bool {
 fn namespaces(linux: &Linux) -> Result<Vec<LinuxNamespace>> {
     let mut all: Vec<LinuxNamespace> = Vec::new();
     for asked in linux.namespaces().iter().flatten() {
-        let field = format!("linux.namespaces.{}", asked.typ());
+        // As config.json writes it; Display has the names of /proc/PID/ns.
+        let name = serde_json::to_value(asked.typ()).ok().and_then(|v| v.as_str().map(str::to_owned));
+        let field = format!("linux.namespaces.{}", name.unwrap_or_default());
         refuse_if(all.iter().any(|n| n.typ() == asked.typ()), &field, "twice")?;
         if let Some(path) = asked.path() {
             refuse_if(asked.typ() == LinuxNamespaceType::Mount, &field, "joining one is not supported")?;

@@ -297,7 +297,7 @@ pub fn cgroup_path() -> String {
 pub fn launcher_program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples/launcher");
-    assert!(program.exists(), "{} is missing: cargo test builds it", program.display());
+    assert!(program.exists(), "{} is missing: run cargo build --examples, as cargo test without --test does", program.display());
     program
 }
 

@@ -1,0 +1,412 @@
+//! One container of a pod, from its root file system to its last exit. Knows its pod; knows nothing of who asks.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bundles::plan::{ContainerPlan, RootSource};
+use jiff::Timestamp;
+use oci_spec::runtime::Spec;
+use rustix::process::Signal;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::backoff::BackOff;
+use super::exec::Exec;
+use super::io;
+use super::pod::{Pod, SubPaths};
+use crate::cgroup::{Cgroup, Limits};
+use crate::engine::{CreateRequest, Created, Engine as _, Stdio};
+use crate::error::{Error, chain};
+use crate::logs::{LogWriter, Stream};
+use crate::process::{self, Exit, ProcessId};
+use crate::status::{ContainerSeen, ContainerState, Termination, restarts};
+use crate::{rootfs, store};
+
+/// How long the outputs of an ended container may stay open: by then only a process outside its cgroup holds them.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Where sub paths are staged, in a container's directory.
+const SUB_PATHS: &str = "sub-paths";
+
+/// A container of the manifest.
+pub(crate) struct Container {
+    pub(crate) plan: ContainerPlan,
+    pub(crate) seen: RefCell<ContainerSeen>,
+    /// Set while its process runs.
+    pub(crate) running: RefCell<Option<Rc<Running>>>,
+    /// The last exit of its process; `None` while it runs or has not run.
+    pub(crate) exits: watch::Sender<Option<Exit>>,
+    pub(crate) execs: RefCell<HashMap<String, Rc<Exec>>>,
+    /// Cuts a back-off short.
+    pub(crate) wake: Notify,
+    /// Its next exit is followed by a start whatever the policy says.
+    pub(crate) restart_once: Cell<bool>,
+}
+
+/// A container's live process.
+pub(crate) struct Running {
+    pub(crate) process: ProcessId,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) spec: Spec,
+    /// The pty master, when it has a terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// The other end of stdin, when the manifest wants it open.
+    _stdin: Option<OwnedFd>,
+    started: Timestamp,
+    began: Instant,
+    pumps: RefCell<Vec<JoinHandle<()>>>,
+}
+
+/// A container that was created and waits to be started.
+pub(crate) struct Prepared {
+    created: Created,
+    cgroup: Cgroup,
+    spec: Spec,
+    stdin: Option<OwnedFd>,
+    pumps: Vec<JoinHandle<()>>,
+}
+
+impl Container {
+    pub(crate) fn new(plan: ContainerPlan) -> Self {
+        let image_id = match &plan.root {
+            RootSource::Image(image) => image.id.clone(),
+            _ => String::new(),
+        };
+        let seen = ContainerSeen {
+            name: plan.name.clone(),
+            image: plan.image.clone(),
+            image_id,
+            id: None,
+            state: ContainerState::Waiting { reason: "PodInitializing", message: None },
+            last: None,
+            restarts: 0,
+        };
+        Self {
+            plan,
+            seen: RefCell::new(seen),
+            running: RefCell::default(),
+            exits: watch::channel(None).0,
+            execs: RefCell::default(),
+            wake: Notify::new(),
+            restart_once: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// Makes its root, cgroup and process; the process waits to be started. A failure leaves nothing.
+    pub(crate) async fn create(&self, pod: &Pod) -> Result<Prepared, Error> {
+        let prepared = self.try_create(pod).await;
+        if prepared.is_err() {
+            self.clean_up(pod).await;
+        }
+        prepared.map_err(|e| self.error("create", e))
+    }
+
+    fn error(&self, action: &'static str, source: Error) -> Error {
+        Error::Container { action, container: self.plan.name.clone(), source: Box::new(source) }
+    }
+
+    async fn try_create(&self, pod: &Pod) -> Result<Prepared, Error> {
+        let bundle = pod.dir.container(self.name());
+        store::private_dir(&bundle)?;
+        let rootfs = self.mount_root(pod, &bundle)?;
+        let cgroup = Cgroup::create(&pod.hierarchy, &self.cgroup_path(pod), &self.limits()?)?;
+        let sub_paths = self.stage_sub_paths(pod, &bundle)?;
+        let spec = pod.spec(&self.plan, &rootfs, cgroup.path(), &sub_paths)?;
+        let attempt = self.seen.borrow().restarts;
+        let log_dir = pod.log_dir(self.name());
+        store::private_dir(&log_dir)?;
+        let log_path = log_dir.join(format!("{attempt}.log"));
+        let log = Rc::new(RefCell::new(LogWriter::create(&log_path)?));
+        let mut pumps = Vec::new();
+        let mut stdin = None;
+        let stdio = if self.plan.tty {
+            Stdio::Terminal
+        } else {
+            let (out_read, out_write) = io::pipe()?;
+            let (err_read, err_write) = io::pipe()?;
+            pumps.push(io::pump_to_log(out_read, Stream::Stdout, Rc::clone(&log)));
+            pumps.push(io::pump_to_log(err_read, Stream::Stderr, Rc::clone(&log)));
+            let input = if self.plan.stdin {
+                let (read, write) = io::pipe()?;
+                stdin = Some(write);
+                read
+            } else {
+                io::dev_null()?
+            };
+            Stdio::Pipes { stdin: input, stdout: out_write, stderr: err_write }
+        };
+        let id = format!("{}-{}", pod.plan.uid, self.name());
+        let state_dir = bundle.join("engine");
+        store::private_dir(&state_dir)?;
+        let request = CreateRequest { id: &id, bundle: &bundle, spec: &spec, state_dir: &state_dir, cgroup: &cgroup, stdio };
+        let created = pod.engine.create(request).await?;
+        if let Some(master) = &created.terminal {
+            let copy = master.try_clone().map_err(|e| Error::System("copy the terminal", e))?;
+            pumps.push(io::pump_to_log(copy, Stream::Stdout, log));
+        }
+        Ok(Prepared { created, cgroup, spec, stdin, pumps })
+    }
+
+    /// Where its root is on the host; mounts it when it is an overlay.
+    fn mount_root(&self, pod: &Pod, bundle: &Path) -> Result<PathBuf, Error> {
+        let target = bundle.join("rootfs");
+        let scratch = pod.store.layout.pod_lib(&pod.plan.uid).join("containers").join(self.name());
+        match &self.plan.root {
+            RootSource::Image(image) => rootfs::mount_overlay(&image.layers, &scratch, &target).map(|()| target),
+            RootSource::Directory(dir) => rootfs::mount_overlay(std::slice::from_ref(dir), &scratch, &target).map(|()| target),
+            RootSource::Bundle(dir) => Ok(dir.clone()),
+            RootSource::Reference => Err(Error::Reported { message: format!("image {} was not resolved", self.plan.image), exit_code: 125 }),
+        }
+    }
+
+    /// Binds the sub paths of its mounts to places of ours: resolved once, inside the volume, with nothing to race for later.
+    fn stage_sub_paths(&self, pod: &Pod, bundle: &Path) -> Result<SubPaths, Error> {
+        let mut staged = SubPaths::new();
+        for mount in &self.plan.mounts {
+            let (Some(sub_path), Some(volume)) = (&mount.sub_path, pod.volume(&mount.volume)) else { continue };
+            let key = (mount.volume.clone(), sub_path.clone());
+            if staged.contains_key(&key) {
+                continue;
+            }
+            let target = bundle.join(SUB_PATHS).join(staged.len().to_string());
+            store::private_dir(&bundle.join(SUB_PATHS))?;
+            let fail = |source| Error::Volume { name: mount.volume.clone(), source };
+            bundles::volume::sub_path(volume, sub_path).and_then(|found| found.stage(&target)).map_err(fail)?;
+            staged.insert(key, target);
+        }
+        Ok(staged)
+    }
+
+    fn cgroup_path(&self, pod: &Pod) -> String {
+        format!("{}/{}", pod.record.borrow().cgroup, self.name())
+    }
+
+    fn limits(&self) -> Result<Limits, Error> {
+        let resources = bundles::spec::resources(&self.plan);
+        Limits::from_resources(&resources).map_err(|field| Error::System("set limits", std::io::Error::other(format!("{field} is not supported"))))
+    }
+
+    /// Lets a created container execute its entry point.
+    pub(crate) async fn start(&self, pod: &Pod, prepared: Prepared) -> Result<(), Error> {
+        let Prepared { mut created, cgroup, spec, stdin, pumps } = prepared;
+        if let Err(e) = created.start().await {
+            drop((created, cgroup, pumps));
+            self.clean_up(pod).await;
+            return Err(self.error("start", e.into()));
+        }
+        let started = Timestamp::now();
+        let Created { process, pidfd, terminal, .. } = created;
+        let attempt = {
+            let mut seen = self.seen.borrow_mut();
+            seen.state = ContainerState::Running { since: started };
+            seen.id = Some(format!("minipod://{}/{}/{}", pod.plan.uid, self.name(), seen.restarts));
+            seen.restarts
+        };
+        let running = Running { process, pidfd, cgroup, spec, terminal, _stdin: stdin, started, began: Instant::now(), pumps: RefCell::new(pumps) };
+        *self.running.borrow_mut() = Some(Rc::new(running));
+        self.exits.send_replace(None);
+        pod.write_container_state(self.name(), &process)?;
+        pod.events.normal("Started", Some(self.name()), &format!("Started container {} (attempt {attempt})", self.name()));
+        pod.publish();
+        Ok(())
+    }
+
+    /// Follows the container until it will not run again: waits, records, restarts with back-off.
+    pub(crate) async fn supervise(&self, pod: &Pod) {
+        let mut back_off = BackOff::new(pod.back_off_base());
+        loop {
+            let ended = self.finish(pod).await;
+            let again = !pod.is_stopping() && (self.restart_once.take() || restarts(pod.restart_policy(self), ended.exit_code));
+            let ran = Duration::try_from(ended.finished.duration_since(ended.started)).unwrap_or_default();
+            if !again {
+                return;
+            }
+            self.seen.borrow_mut().last = Some(ended.clone());
+            let wait = back_off.after(ran);
+            if !wait.is_zero() && !self.wait_back_off(pod, wait, ended).await {
+                return;
+            }
+            {
+                let mut seen = self.seen.borrow_mut();
+                seen.restarts += 1;
+                seen.state = ContainerState::Waiting { reason: "ContainerCreating", message: None };
+            }
+            let tried = Timestamp::now();
+            let again = match self.create(pod).await {
+                Ok(prepared) => self.start(pod, prepared).await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = again {
+                self.cannot_run(pod, &e, tried);
+            }
+        }
+    }
+
+    /// Returns false when the pod is stopped meanwhile.
+    async fn wait_back_off(&self, pod: &Pod, wait: Duration, ended: Termination) -> bool {
+        let message = format!("back-off {}s restarting failed container={} pod={}", wait.as_secs(), self.name(), pod.record.borrow().label());
+        pod.events.warning("BackOff", Some(self.name()), &message);
+        self.seen.borrow_mut().state = ContainerState::Waiting { reason: "CrashLoopBackOff", message: Some(message) };
+        pod.publish();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = self.wake.notified() => true,
+            _ = pod.stop_requested() => {
+                self.seen.borrow_mut().state = ContainerState::Terminated(ended);
+                false
+            }
+        }
+    }
+
+    /// Records a start that failed as an end of the container, as kubelet shows it.
+    pub(crate) fn cannot_run(&self, pod: &Pod, error: &Error, tried: Timestamp) {
+        let message = chain(error);
+        pod.events.warning("Failed", Some(self.name()), &message);
+        self.seen.borrow_mut().state = ContainerState::Terminated(Termination {
+            exit_code: error.exit_code().into(),
+            signal: None,
+            reason: "ContainerCannotRun",
+            message: Some(message),
+            started: tried,
+            finished: Timestamp::now(),
+        });
+        pod.publish();
+    }
+
+    /// Waits for the end of the running process (asking for it when the pod is stopped), records it and cleans up.
+    /// A container that does not run has ended before.
+    async fn finish(&self, pod: &Pod) -> Termination {
+        let running = self.running.borrow().clone();
+        let Some(running) = running else { return self.last_termination() };
+        let exit = self.wait_or_stop(pod, &running).await;
+        let oom = running.cgroup.oom_kills().is_ok_and(|kills| kills > 0);
+        let reason = match exit {
+            Exit { signal: Some(9), .. } if oom => "OOMKilled",
+            Exit { code: 0, .. } => "Completed",
+            _ => "Error",
+        };
+        let ended = Termination {
+            exit_code: exit.code.into(),
+            signal: exit.signal.map(i32::from),
+            reason,
+            message: None,
+            started: running.started,
+            finished: running.started + jiff::SignedDuration::try_from(running.began.elapsed()).unwrap_or_default(),
+        };
+        *self.running.borrow_mut() = None;
+        self.release(pod, &running).await;
+        drop(running);
+        self.clean_up(pod).await;
+        self.seen.borrow_mut().state = ContainerState::Terminated(ended.clone());
+        pod.events.normal("Exited", Some(self.name()), &format!("Container {} ended with exit code {} ({reason})", self.name(), exit.code));
+        pod.publish();
+        self.exits.send_replace(Some(exit));
+        ended
+    }
+
+    fn last_termination(&self) -> Termination {
+        match &self.seen.borrow().state {
+            ContainerState::Terminated(t) => t.clone(),
+            _ => Termination { exit_code: 125, signal: None, reason: "ContainerStatusUnknown", message: None, started: Timestamp::now(), finished: Timestamp::now() },
+        }
+    }
+
+    async fn wait_or_stop(&self, pod: &Pod, running: &Running) -> Exit {
+        let exit = process::wait_exit(running.pidfd.as_fd());
+        tokio::pin!(exit);
+        let deadline = tokio::select! {
+            biased;
+            exit = &mut exit => return known(exit),
+            deadline = pod.stop_requested() => deadline,
+        };
+        pod.events.normal("Killing", Some(self.name()), &format!("Stopping container {}", self.name()));
+        let mut stop = pod.watch_stop();
+        let mut deadline = deadline;
+        if deadline > Instant::now() {
+            self.send(running, self.stop_signal());
+        }
+        loop {
+            tokio::select! {
+                exit = &mut exit => return known(exit),
+                () = tokio::time::sleep_until(deadline.into()) => break,
+                // A second, shorter stop brings the deadline forward.
+                Ok(()) = stop.changed() => deadline = (*stop.borrow()).unwrap_or(deadline),
+            }
+        }
+        if let Err(error) = running.cgroup.kill().await {
+            tracing::warn!(container = self.name(), %error, "cgroup not killed; killing the process");
+        }
+        self.send(running, Signal::KILL);
+        known(exit.await)
+    }
+
+    fn send(&self, running: &Running, signal: Signal) {
+        if let Err(error) = process::send_signal(running.pidfd.as_fd(), signal) {
+            tracing::warn!(container = self.name(), ?signal, %error, "signal not sent");
+        }
+    }
+
+    /// The image's `StopSignal`, else SIGTERM.
+    fn stop_signal(&self) -> Signal {
+        let named = match &self.plan.root {
+            RootSource::Image(image) => image.config.stop_signal.as_deref(),
+            _ => None,
+        };
+        named.and_then(crate::signal::parse).unwrap_or(Signal::TERM)
+    }
+
+    /// Ends what the container's first process left behind, and lets its last output reach the log.
+    async fn release(&self, pod: &Pod, running: &Running) {
+        if let Err(error) = running.cgroup.kill().await {
+            tracing::warn!(container = self.name(), %error, "left-over processes not killed");
+        }
+        let pumps: Vec<_> = running.pumps.borrow_mut().drain(..).collect();
+        let aborts: Vec<_> = pumps.iter().map(JoinHandle::abort_handle).collect();
+        if tokio::time::timeout(DRAIN, futures::future::join_all(pumps)).await.is_err() {
+            tracing::warn!(container = self.name(), "its outputs are still open in another process; their log ends here");
+            aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        }
+        pod.remove_container_state(self.name());
+    }
+
+    /// Removes what `create` made. Works on whatever part of it exists.
+    pub(crate) async fn clean_up(&self, pod: &Pod) {
+        let bundle = pod.dir.container(self.name());
+        let mut failures = crate::error::Failures::default();
+        if let Some(cgroup) = failures.note("open cgroup", Cgroup::at(&pod.hierarchy, &self.cgroup_path(pod))) {
+            failures.note("kill cgroup", cgroup.kill().await);
+            failures.note("remove cgroup", cgroup.remove().await);
+        }
+        failures.note("unmount sub paths", rootfs::unmount_below(&bundle.join(SUB_PATHS)));
+        failures.note("remove sub paths", store::remove_tree(&bundle.join(SUB_PATHS)));
+        failures.note("unmount root", rootfs::unmount(&bundle.join("rootfs")));
+        failures.note("remove engine state", store::remove_tree(&bundle.join("engine")));
+        failures.note("remove upper directory", store::remove_tree(&pod.store.layout.pod_lib(&pod.plan.uid).join("containers").join(self.name())));
+        if let Err(error) = failures.into_result() {
+            tracing::warn!(container = self.name(), %error, "not cleaned up");
+        }
+        if let Err(error) = fs::remove_file(bundle.join("config.json"))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(container = self.name(), %error, "config.json left");
+        }
+    }
+}
+
+/// A child that cannot be waited for was reaped by somebody else: its code is lost.
+fn known(exit: std::io::Result<Exit>) -> Exit {
+    exit.unwrap_or_else(|error| {
+        tracing::warn!(%error, "exit status lost");
+        Exit { code: 255, signal: None }
+    })
+}

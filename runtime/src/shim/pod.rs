@@ -1,0 +1,478 @@
+//! The pod inside its shim: the order in which it comes up and goes down. What a container does is in `container`.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bundles::plan::{IpcMode, NetworkMode, PidMode, PodPlan, RestartPolicy, RootSource, VolumeSource};
+use bundles::spec::{Namespace, Namespaces, PodFiles, SpecContext};
+use futures::future::join_all;
+use jiff::Timestamp;
+use nix::mount::MsFlags;
+use oci_spec::runtime::Spec;
+use tokio::sync::watch;
+
+use super::container::Container;
+use super::events::EventLog;
+use super::progress::Reporter;
+use crate::cgroup::{Cgroup, Hierarchy, Limits};
+use crate::engine::Libcontainer;
+use crate::error::{Error, chain};
+use crate::etc::EtcFiles;
+use crate::pods::{NewPod, host_interface, network, port_mappings};
+use crate::process::{self, ProcessId};
+use crate::sandbox::{self, Sandbox};
+use crate::status::PodSeen;
+use crate::store::{PodDir, PodLock, Record, Stage, Store};
+use crate::{rootfs, store, teardown};
+
+/// /dev/shm of a pod, as containerd makes it.
+const SHM_BYTES: u64 = 64 * 1024 * 1024;
+/// Second wait of the restart back-off (kubelet).
+const BACK_OFF: Duration = Duration::from_secs(10);
+/// Annotation that shortens it in labs, in seconds.
+const BACK_OFF_ANNOTATION: &str = "minipod.dev/restart-backoff-seconds";
+
+/// One pod.
+pub(crate) struct Pod {
+    pub(crate) store: Store,
+    pub(crate) dir: PodDir,
+    pub(crate) plan: PodPlan,
+    pub(crate) record: RefCell<Record>,
+    pub(crate) engine: Libcontainer,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) init: Vec<Rc<Container>>,
+    pub(crate) app: Vec<Rc<Container>>,
+    pub(crate) events: EventLog,
+    sandbox: RefCell<Option<Sandbox>>,
+    env: OnceCell<Env>,
+    stop: watch::Sender<Option<Instant>>,
+    down: watch::Sender<bool>,
+    started: Timestamp,
+    finished: Cell<bool>,
+    failure: RefCell<Option<(&'static str, String)>>,
+    /// Held until the shim is gone.
+    _lock: PodLock,
+}
+
+/// What every container of the pod gets.
+struct Env {
+    pod_ip: Option<IpAddr>,
+    etc: EtcFiles,
+    shm: Option<PathBuf>,
+    volumes: BTreeMap<String, PathBuf>,
+}
+
+/// Where the sub paths of a container's mounts were staged, by volume and sub path.
+pub(crate) type SubPaths = BTreeMap<(String, PathBuf), PathBuf>;
+
+/// Why a pod did not come up.
+pub(crate) enum NotStarted {
+    /// It cannot: undo everything.
+    Cannot(Error),
+    /// An init container failed for good: the pod has failed, and stays to be looked at.
+    InitFailed { container: String, exit_code: u8 },
+    /// It was stopped meanwhile.
+    Stopped,
+}
+
+impl From<Error> for NotStarted {
+    fn from(e: Error) -> Self {
+        Self::Cannot(e)
+    }
+}
+
+impl Pod {
+    pub(crate) fn new(store: Store, new: NewPod, engine: Libcontainer, hierarchy: Hierarchy) -> Result<Rc<Self>, Error> {
+        let NewPod { dir, lock, mut record, plan } = new;
+        record.shim = Some(ProcessId::of(std::process::id()).map_err(|e| Error::System("identify the shim", e))?);
+        dir.write_record(&record)?;
+        let events = EventLog::open(&dir.events())?;
+        let containers = |plans: &[bundles::plan::ContainerPlan]| plans.iter().cloned().map(Container::new).map(Rc::new).collect();
+        Ok(Rc::new(Self {
+            init: containers(&plan.init_containers),
+            app: containers(&plan.containers),
+            store,
+            dir,
+            record: RefCell::new(record),
+            engine,
+            hierarchy,
+            events,
+            sandbox: RefCell::default(),
+            env: OnceCell::new(),
+            stop: watch::channel(None).0,
+            down: watch::channel(false).0,
+            started: Timestamp::now(),
+            finished: Cell::new(false),
+            failure: RefCell::default(),
+            plan,
+            _lock: lock,
+        }))
+    }
+
+    /// Brings the pod up: sandbox, network, files, init containers in order, app containers.
+    pub(crate) async fn start(&self, report: &mut Reporter) -> Result<(), NotStarted> {
+        self.publish();
+        self.create_sandbox()?;
+        report.step("pause");
+        let pod_ip = self.attach().await?;
+        report.step("network");
+        self.prepare_files(pod_ip)?;
+        self.sandbox.borrow_mut().as_mut().map_or(Ok(()), Sandbox::ready)?;
+        report.step("files");
+        self.publish();
+        for container in &self.init {
+            self.run_init(container).await?;
+            report.step(container.name());
+        }
+        self.start_apps(report).await
+    }
+
+    async fn run_init(&self, container: &Container) -> Result<(), NotStarted> {
+        let prepared = container.create(self).await?;
+        container.start(self, prepared).await?;
+        container.supervise(self).await;
+        if self.is_stopping() {
+            return Err(NotStarted::Stopped);
+        }
+        if container.seen.borrow().succeeded() {
+            return Ok(());
+        }
+        let exit_code = container.exits.borrow().map_or(125, |exit| exit.code);
+        Err(NotStarted::InitFailed { container: container.name().to_owned(), exit_code })
+    }
+
+    /// Creates the app containers side by side and starts them in the manifest's order.
+    async fn start_apps(&self, report: &mut Reporter) -> Result<(), NotStarted> {
+        for container in &self.app {
+            container.seen.borrow_mut().state = crate::status::ContainerState::Waiting { reason: "ContainerCreating", message: None };
+        }
+        let created = join_all(self.app.iter().map(|c| c.create(self))).await;
+        report.step("create containers");
+        let mut prepared = Vec::new();
+        let mut failed = None;
+        for result in created {
+            match result {
+                Ok(p) => prepared.push(p),
+                Err(e) => failed = failed.or(Some(e)),
+            }
+        }
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+        for (container, prepared) in self.app.iter().zip(prepared) {
+            if self.is_stopping() {
+                return Err(NotStarted::Stopped);
+            }
+            container.start(self, prepared).await?;
+            report.step(&format!("start {}", container.name()));
+        }
+        self.set_stage(Stage::Running)?;
+        Ok(())
+    }
+
+    /// Follows the app containers until none of them will run again.
+    pub(crate) async fn supervise(&self) {
+        join_all(self.app.iter().map(|c| c.supervise(self))).await;
+    }
+
+    /// Pause first: everything else joins what it holds.
+    fn create_sandbox(&self) -> Result<(), Error> {
+        let cgroup_path = self.record.borrow().cgroup.clone();
+        let cgroup = Cgroup::create(&self.hierarchy, &cgroup_path, &Limits::default())?;
+        let scratch = self.dir.path.join("root");
+        store::private_dir(&scratch)?;
+        let mut sandbox = Sandbox::create(&self.plan, &scratch)?;
+        {
+            let mut record = self.record.borrow_mut();
+            record.pause = Some(sandbox.pause);
+            self.dir.write_record(&record)?;
+        }
+        let pause = Cgroup::create(&self.hierarchy, &format!("{cgroup_path}/pause"), &Limits::default())?;
+        pause.add(sandbox.pause.pid)?;
+        drop(cgroup);
+        sandbox.release()?;
+        if self.plan.network != NetworkMode::Host {
+            sandbox::link_netns(&self.record.borrow().netns_link, &sandbox.pause)?;
+        }
+        *self.sandbox.borrow_mut() = Some(sandbox);
+        Ok(())
+    }
+
+    /// Wires pause's network namespace; returns the pod's address.
+    async fn attach(&self) -> Result<Option<IpAddr>, Error> {
+        let record = self.record.borrow().clone();
+        let netns = match (&*self.sandbox.borrow(), self.plan.network) {
+            (Some(sandbox), NetworkMode::Pod | NetworkMode::None) => sandbox::open_netns(sandbox)?,
+            _ => return Ok(None),
+        };
+        let label = record.label();
+        let fail = |source| Error::Network { pod: label.clone(), source };
+        let Some(wanted) = &record.network else {
+            netsetup::loopback_up(netns.as_fd()).await.map_err(fail)?;
+            return Ok(None);
+        };
+        let ports = port_mappings(&self.plan);
+        let name = |n: &str| netsetup::IfName::new(n).map_err(|e| Error::System("name an interface", io::Error::other(e)));
+        let request = netsetup::Request {
+            owner: &record.uid,
+            label: &label,
+            netns: netns.as_fd(),
+            host_if: name(&host_interface(&record.uid))?,
+            pod_if: name("eth0")?,
+            address: wanted.address,
+            mac: None,
+            mtu: None,
+            ports: &ports,
+        };
+        let network = network(&self.store.layout, wanted)?;
+        let attached = netsetup::attach(&network, &request).await.map_err(fail)?;
+        self.events.normal("Attached", None, &format!("{} has {}/{} on {}", label, attached.address, attached.prefix_len, wanted.bridge));
+        Ok(Some(attached.address.into()))
+    }
+
+    /// /etc files, /dev/shm and volumes.
+    fn prepare_files(&self, pod_ip: Option<IpAddr>) -> Result<(), Error> {
+        let v4 = match pod_ip {
+            Some(IpAddr::V4(ip)) => Some(ip),
+            _ => None,
+        };
+        let etc = EtcFiles::write(&self.dir.path.join("etc"), &self.plan, v4)?;
+        let no_exec = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        let shm = match self.plan.ipc {
+            IpcMode::Host => PathBuf::from("/dev/shm"),
+            IpcMode::Pod => {
+                let shm = self.dir.path.join("shm");
+                rootfs::mount_tmpfs(&shm, 0o1777, Some(SHM_BYTES), no_exec)?;
+                shm
+            }
+        };
+        let mut volumes = BTreeMap::new();
+        for (name, source) in &self.plan.volumes {
+            volumes.insert(name.clone(), self.prepare_volume(name, source)?);
+        }
+        // Set once: a pod comes up once.
+        self.env.get_or_init(|| Env { pod_ip, etc, shm: Some(shm), volumes });
+        Ok(())
+    }
+
+    fn prepare_volume(&self, name: &str, source: &VolumeSource) -> Result<PathBuf, Error> {
+        let fail = |source| Error::Volume { name: name.to_owned(), source };
+        let dir = self.store.layout.pod_lib(&self.plan.uid).join("volumes");
+        let prepared = bundles::volume::prepare(source, &dir, name).map_err(fail)?;
+        if let Some(tmpfs) = prepared.tmpfs {
+            rootfs::mount_tmpfs(&prepared.path, tmpfs.mode, tmpfs.size, MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
+        }
+        Ok(prepared.path)
+    }
+
+    /// Host path of a volume.
+    pub(crate) fn volume(&self, name: &str) -> Option<&Path> {
+        self.env.get().and_then(|env| env.volumes.get(name)).map(PathBuf::as_path)
+    }
+
+    /// The OCI spec of one container, joined to the sandbox.
+    pub(crate) fn spec(&self, container: &bundles::plan::ContainerPlan, rootfs: &Path, cgroup: &str, sub_paths: &SubPaths) -> Result<Spec, Error> {
+        let env = self.env.get().ok_or_else(|| Error::System("make a spec", io::Error::other("the sandbox has no files yet")))?;
+        let node = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let namespaces = self.namespaces();
+        let seccomp_root = self.record.borrow().seccomp_root.clone();
+        let context = SpecContext {
+            rootfs: (!matches!(container.root, RootSource::Bundle(_))).then_some(rootfs),
+            pod_ip: env.pod_ip,
+            node_name: &node,
+            files: PodFiles {
+                hosts: Some(&env.etc.hosts),
+                hostname: Some(&env.etc.hostname),
+                resolv_conf: Some(&env.etc.resolv_conf),
+                shm: env.shm.as_deref(),
+            },
+            volumes: &env.volumes,
+            sub_paths,
+            namespaces: &namespaces,
+            cgroups_path: cgroup,
+            cgroup_v2: self.hierarchy.is_v2(),
+            seccomp_root: &seccomp_root,
+        };
+        Ok(bundles::spec::container(&self.plan, container, &context)?)
+    }
+
+    fn namespaces(&self) -> Namespaces {
+        let sandbox = self.sandbox.borrow();
+        let join = |name: &str| sandbox.as_ref().map_or(Namespace::New, |s| Namespace::Path(s.namespace(name)));
+        let host_network = self.plan.network == NetworkMode::Host;
+        Namespaces {
+            network: if host_network { Namespace::Host } else { join("net") },
+            uts: if host_network { Namespace::Host } else { join("uts") },
+            ipc: if self.plan.ipc == IpcMode::Host { Namespace::Host } else { join("ipc") },
+            pid: match self.plan.pid {
+                PidMode::Container => Namespace::New,
+                PidMode::Host => Namespace::Host,
+                PidMode::Pod => join("pid"),
+            },
+        }
+    }
+
+    /// Ends containers that a start which failed has left running or created.
+    pub(crate) async fn finish_containers(&self) {
+        for container in self.init.iter().chain(&self.app) {
+            if container.running.borrow().is_some() {
+                container.supervise(self).await;
+            } else {
+                container.clean_up(self).await;
+            }
+        }
+    }
+
+    /// Takes everything down and records it; with `keep` the pod's directory and logs stay.
+    pub(crate) async fn tear_down(&self, keep: bool) -> Result<(), Error> {
+        let record = self.record.borrow().clone();
+        for container in self.init.iter().chain(&self.app) {
+            rootfs::unmount(&self.dir.container(container.name()).join("rootfs"))?;
+        }
+        let result = teardown::sandbox(&self.store.layout, &self.dir, &record).await;
+        self.finished.set(true);
+        self.sandbox.borrow_mut().take();
+        if keep {
+            self.publish();
+            let mut record = self.record.borrow_mut();
+            record.stage = Stage::Stopped;
+            (record.shim, record.pause) = (None, None);
+            self.dir.write_record(&record)?;
+        } else {
+            teardown::files(&self.store, &record)?;
+        }
+        self.down.send_replace(true);
+        result
+    }
+
+    /// Ends the pod when pause ends: without it, nobody holds the namespaces that a restarted container would join.
+    pub(crate) async fn watch_pause(&self) {
+        let Some(pidfd) = self.sandbox.borrow().as_ref().and_then(|s| s.pidfd.try_clone().ok()) else { return };
+        match process::ended(pidfd.as_fd()).await {
+            Ok(()) if !self.finished.get() && !self.is_stopping() => {
+                self.fail("SandboxDied", "the pause process ended".to_owned());
+                self.request_stop(Some(Duration::ZERO));
+            }
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "pause is not watched"),
+        }
+    }
+
+    /// Marks the pod as failed as a whole.
+    pub(crate) fn fail(&self, reason: &'static str, message: String) {
+        self.events.warning(reason, None, &message);
+        *self.failure.borrow_mut() = Some((reason, message));
+    }
+
+    /// Asks every container to end within `grace`, the manifest's without one. A later, shorter request wins.
+    pub(crate) fn request_stop(&self, grace: Option<Duration>) {
+        let grace = grace.unwrap_or(Duration::from_secs(self.plan.grace_seconds));
+        let deadline = Instant::now() + grace;
+        self.stop.send_if_modified(|stop| {
+            let sooner = stop.is_none_or(|before| deadline < before);
+            if sooner {
+                *stop = Some(deadline);
+            }
+            sooner
+        });
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+
+    pub(crate) fn watch_stop(&self) -> watch::Receiver<Option<Instant>> {
+        let mut receiver = self.stop.subscribe();
+        receiver.mark_unchanged();
+        receiver
+    }
+
+    /// Resolves once the pod is asked to stop, with the time by which its containers must have ended.
+    pub(crate) async fn stop_requested(&self) -> Instant {
+        let mut receiver = self.stop.subscribe();
+        // The sender lives as long as the pod, so this cannot fail; now is the safe answer.
+        receiver.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline).unwrap_or_else(Instant::now)
+    }
+
+    /// Resolves once everything is taken down.
+    pub(crate) async fn is_down(&self) {
+        let mut down = self.down.subscribe();
+        while !*down.borrow_and_update() && down.changed().await.is_ok() {}
+    }
+
+    pub(crate) fn restart_policy(&self, container: &Container) -> RestartPolicy {
+        let is_init = self.init.iter().any(|c| std::ptr::eq(&raw const **c, container));
+        match self.plan.restart_policy {
+            // An init container runs to success once, whatever its pod's policy.
+            RestartPolicy::Always if is_init => RestartPolicy::OnFailure,
+            policy => policy,
+        }
+    }
+
+    pub(crate) fn back_off_base(&self) -> Duration {
+        let seconds = self.plan.annotations.get(BACK_OFF_ANNOTATION).and_then(|text| text.parse().ok());
+        seconds.filter(|s: &f64| s.is_finite() && *s >= 0.0).map_or(BACK_OFF, Duration::from_secs_f64)
+    }
+
+    pub(crate) fn container(&self, name: &str) -> Option<&Rc<Container>> {
+        self.init.iter().chain(&self.app).find(|c| c.name() == name)
+    }
+
+    pub(crate) fn pause(&self) -> Option<ProcessId> {
+        self.sandbox.borrow().as_ref().map(|s| s.pause)
+    }
+
+    pub(crate) fn log_dir(&self, container: &str) -> PathBuf {
+        crate::pods::log_dir(&self.store.layout, &self.record.borrow(), container)
+    }
+
+    fn set_stage(&self, stage: Stage) -> Result<(), Error> {
+        let mut record = self.record.borrow_mut();
+        record.stage = stage;
+        self.dir.write_record(&record)
+    }
+
+    /// Puts what is seen now on disk.
+    pub(crate) fn publish(&self) {
+        let seen = |containers: &[Rc<Container>]| containers.iter().map(|c| c.seen.borrow().clone()).collect::<Vec<_>>();
+        let (init, app) = (seen(&self.init), seen(&self.app));
+        let finished = self.finished.get();
+        let status = PodSeen {
+            started: self.started,
+            host_ip: None,
+            pod_ip: self.env.get().and_then(|env| env.pod_ip).filter(|_| !finished).map(|ip| ip.to_string()),
+            sandbox: !finished && self.sandbox.borrow().is_some(),
+            init: &init,
+            app: &app,
+            finished,
+            failure: self.failure.borrow().clone(),
+        }
+        .to_v1();
+        if let Err(e) = self.dir.write_status(&status) {
+            tracing::warn!(error = chain(&e), "status not written");
+        }
+    }
+
+    /// Tells everybody which process a container is.
+    pub(crate) fn write_container_state(&self, name: &str, process: &ProcessId) -> Result<(), Error> {
+        store::write_json(&self.dir.container(name).join("state.json"), process)
+    }
+
+    pub(crate) fn remove_container_state(&self, name: &str) {
+        if let Err(e) = store::remove_file(&self.dir.container(name).join("state.json")) {
+            tracing::warn!(error = chain(&e), "state file left");
+        }
+    }
+
+    /// The pod's directory as an open descriptor, for socket addresses that would be too long as paths (unix(7): 108 bytes).
+    pub(crate) fn short_path(dir: &fs::File, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{file}", dir.as_raw_fd()))
+    }
+}
