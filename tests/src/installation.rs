@@ -152,9 +152,16 @@ impl Minipod {
     }
 
     /// Starts the pods of a manifest and leaves them running.
-    pub fn up(&self, yaml: &str) {
-        let path = self.manifest("up.yaml", yaml);
+    pub fn up(&self, manifest: &Value) {
+        let path = self.manifest("up.json", &manifest.to_string());
         let _progress = self.ok(&["run", "-d", &path]);
+    }
+
+    /// Runs the pods of a manifest to their end; what the command did.
+    #[must_use]
+    pub fn foreground(&self, manifest: &Value) -> Output {
+        let path = self.manifest("foreground.json", &manifest.to_string());
+        self.run(&["run", &path])
     }
 
     /// `minipod inspect POD`, parsed.
