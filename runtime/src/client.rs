@@ -1,7 +1,7 @@
 //! Asks a pod's shim: the other end of its Task and Sandbox services.
 
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use ttrpc::r#async::Client as Ttrpc;
 use ttrpc::r#async::transport::Socket;
 
 use crate::error::Error;
+use crate::process::{self, ProcessId};
 use crate::store::{PodDir, Record};
 
 pub use crate::shim::ExecOverrides;
@@ -27,6 +28,7 @@ pub use crate::shim::ExecOverrides;
 pub struct Client {
     task: TaskClient,
     sandbox: SandboxClient,
+    dir: PodDir,
     uid: String,
     label: String,
 }
@@ -66,6 +68,7 @@ impl Client {
         Ok(Self {
             task: TaskClient::new(client.clone()),
             sandbox: SandboxClient::new(client),
+            dir: dir.clone(),
             uid: record.uid.clone(),
             label: record.label(),
         })
@@ -117,6 +120,34 @@ impl Client {
     pub async fn start_container(&self, container: &str) -> Result<(), Error> {
         let request = api::StartRequest { id: container.to_owned(), ..Default::default() };
         self.task.start(Context::default(), &request).await.map(drop).map_err(self.failed("start a container"))
+    }
+
+    /// Ends a container within `grace` (the manifest's without one; by its stop signal, then SIGKILL) and starts it again, whatever restartPolicy says.
+    /// One that does not run is started. Returns when the old process has ended; the new one starts at once.
+    ///
+    /// # Errors
+    /// When the container does not exist, or the shim ends.
+    pub async fn restart_container(&self, container: &str, grace: Option<Duration>) -> Result<(), Error> {
+        let request = api::CreateTaskRequest { id: container.to_owned(), ..Default::default() };
+        let pid = self.task.create(Context::default(), &request).await.map_err(self.failed("restart a container"))?.pid;
+        if pid == 0 {
+            return self.start_container(container).await;
+        }
+        let plan = self.dir.plan()?;
+        let signal = plan.init_containers.iter().chain(&plan.containers).find(|c| c.name == container).map_or(Signal::TERM, crate::signal::to_stop);
+        let grace = grace.unwrap_or(Duration::from_secs(plan.grace_seconds));
+        let process = ProcessId::of(pid).ok();
+        let pidfd = process.and_then(|p| p.pidfd().ok()).flatten();
+        // Gone already: then the shim is starting the next one.
+        let (Some(process), Some(pidfd)) = (process, pidfd) else { return Ok(()) };
+        let system = |what| move |e| Error::System(what, e);
+        process.signal(signal).map_err(system("send a signal"))?;
+        let ended = process::ended(pidfd.as_fd());
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            process.signal(Signal::KILL).map_err(system("send a signal"))?;
+            process::ended(pidfd.as_fd()).await.map_err(system("wait for a container"))?;
+        }
+        Ok(())
     }
 
     /// Waits for the end of a container's process; returns its exit code.

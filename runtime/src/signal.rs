@@ -1,6 +1,15 @@
-//! Names of signals, as people and images write them.
+//! Signals: their names, as people and images write them, and those that are sent to us.
 
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use bundles::plan::{ContainerPlan, RootSource};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::Signal;
+use tokio::io::unix::AsyncFd;
+
+use crate::sys::watch_readable;
 
 /// `TERM`, `SIGTERM`, `sigterm`, `15`.
 #[must_use]
@@ -12,6 +21,59 @@ pub fn parse(text: &str) -> Option<Signal> {
     let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
     let signal: nix::sys::signal::Signal = name.parse().ok()?;
     Signal::from_named_raw(signal as i32)
+}
+
+/// What asks a container to stop: its image's `StopSignal`, else SIGTERM.
+#[must_use]
+pub fn to_stop(container: &ContainerPlan) -> Signal {
+    let named = match &container.root {
+        RootSource::Image(image) => image.config.stop_signal.as_deref(),
+        _ => None,
+    };
+    named.and_then(parse).unwrap_or(Signal::TERM)
+}
+
+/// Signals to this process, one by one, by signalfd(2).
+///
+/// Not tokio's: that keeps one pipe for the whole process, which a forked shim would share with the command that forked it.
+#[derive(Debug)]
+pub struct Signals(AsyncFd<OwnedFd>);
+
+impl Signals {
+    /// Holds these signals back from now on and takes them here. Needs a tokio runtime; meant for programs with one thread.
+    ///
+    /// # Errors
+    /// Those of sigprocmask(2) and signalfd(2).
+    pub fn of(signals: &[Signal]) -> io::Result<Self> {
+        let mut wanted = SigSet::empty();
+        for signal in signals {
+            wanted.add(nix::sys::signal::Signal::try_from(signal.as_raw())?);
+        }
+        wanted.thread_block()?;
+        let fd = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self(watch_readable(fd.as_fd().try_clone_to_owned()?)?))
+    }
+
+    /// The next one.
+    ///
+    /// # Errors
+    /// When the descriptor cannot be read.
+    pub async fn next(&mut self) -> io::Result<Signal> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+            match rustix::io::read(self.0.get_ref(), &mut info) {
+                Ok(_) => {
+                    // ssi_signo is the first field (signalfd(2)).
+                    let number = u32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+                    let signal = i32::try_from(number).ok().and_then(Signal::from_named_raw);
+                    return signal.ok_or_else(|| io::Error::other(format!("signal {number}")));
+                }
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -183,8 +183,17 @@ impl Task for Service {
         .await
     }
 
-    async fn create(&self, _: &TtrpcContext, _: api::CreateTaskRequest) -> Reply<api::CreateTaskResponse> {
-        unimplemented("creating a container beside those of the manifest")
+    /// Creating a container of the manifest anew: its next end is followed by a start, whatever restartPolicy says.
+    async fn create(&self, _: &TtrpcContext, req: api::CreateTaskRequest) -> Reply<api::CreateTaskResponse> {
+        self.on_pod(move |pod| async move {
+            let Some(container) = pod.container(&req.id) else {
+                return unimplemented("creating a container beside those of the manifest");
+            };
+            let pid = container.running.borrow().as_ref().map_or(0, |r| r.process.pid);
+            container.restart_once.set(pid != 0);
+            Ok(api::CreateTaskResponse { pid, ..Default::default() })
+        })
+        .await
     }
 
     /// Starts an executed process; or a container of the pod that has ended or waits in its back-off, at once.

@@ -229,7 +229,11 @@ impl Container {
             let again = !pod.is_stopping() && (self.restart_once.take() || restarts(pod.restart_policy(self), ended.exit_code));
             let ran = Duration::try_from(ended.finished.duration_since(ended.started)).unwrap_or_default();
             if !again {
-                return;
+                // Ended for good, unless somebody asks for it while the rest of the pod still runs.
+                if !pod.park(self).await {
+                    return;
+                }
+                back_off = BackOff::new(pod.back_off_base());
             }
             self.seen.borrow_mut().last = Some(ended.clone());
             let wait = back_off.after(ran);
@@ -333,7 +337,7 @@ impl Container {
         let mut stop = pod.watch_stop();
         let mut deadline = deadline;
         if deadline > Instant::now() {
-            self.send(running, self.stop_signal());
+            self.send(running, crate::signal::to_stop(&self.plan));
         }
         loop {
             tokio::select! {
@@ -354,15 +358,6 @@ impl Container {
         if let Err(error) = process::send_signal(running.pidfd.as_fd(), signal) {
             tracing::warn!(container = self.name(), ?signal, %error, "signal not sent");
         }
-    }
-
-    /// The image's `StopSignal`, else SIGTERM.
-    fn stop_signal(&self) -> Signal {
-        let named = match &self.plan.root {
-            RootSource::Image(image) => image.config.stop_signal.as_deref(),
-            _ => None,
-        };
-        named.and_then(crate::signal::parse).unwrap_or(Signal::TERM)
     }
 
     /// Ends what the container's first process left behind, and lets its last output reach the log.

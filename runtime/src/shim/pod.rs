@@ -54,6 +54,8 @@ pub(crate) struct Pod {
     env: OnceCell<Env>,
     stop: watch::Sender<Option<Instant>>,
     down: watch::Sender<bool>,
+    /// App containers that run or will run again.
+    active: watch::Sender<usize>,
     started: Timestamp,
     finished: Cell<bool>,
     failure: RefCell<Option<(&'static str, String)>>,
@@ -108,6 +110,7 @@ impl Pod {
             env: OnceCell::new(),
             stop: watch::channel(None).0,
             down: watch::channel(false).0,
+            active: watch::channel(plan.containers.len()).0,
             started: Timestamp::now(),
             finished: Cell::new(false),
             failure: RefCell::default(),
@@ -180,6 +183,28 @@ impl Pod {
     /// Follows the app containers until none of them will run again.
     pub(crate) async fn supervise(&self) {
         join_all(self.app.iter().map(|c| c.supervise(self))).await;
+    }
+
+    /// Where a container that has ended waits while others run; true when it is asked to start again.
+    pub(crate) async fn park(&self, container: &Container) -> bool {
+        if self.is_init(container) || self.is_stopping() {
+            return false;
+        }
+        self.active.send_modify(|n| *n -= 1);
+        let mut active = self.active.subscribe();
+        tokio::select! {
+            // The sender lives as long as the pod.
+            _ = active.wait_for(|n| *n == 0) => false,
+            _ = self.stop_requested() => false,
+            () = container.wake.notified() => {
+                self.active.send_modify(|n| *n += 1);
+                true
+            }
+        }
+    }
+
+    fn is_init(&self, container: &Container) -> bool {
+        self.init.iter().any(|c| std::ptr::eq(&raw const **c, container))
     }
 
     /// Pause first: everything else joins what it holds.
@@ -408,10 +433,9 @@ impl Pod {
     }
 
     pub(crate) fn restart_policy(&self, container: &Container) -> RestartPolicy {
-        let is_init = self.init.iter().any(|c| std::ptr::eq(&raw const **c, container));
         match self.plan.restart_policy {
             // An init container runs to success once, whatever its pod's policy.
-            RestartPolicy::Always if is_init => RestartPolicy::OnFailure,
+            RestartPolicy::Always if self.is_init(container) => RestartPolicy::OnFailure,
             policy => policy,
         }
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::Signal;
 use tokio::task::LocalSet;
 
 use super::api;
@@ -19,6 +19,7 @@ use crate::engine::{Launcher, Libcontainer, protected};
 use crate::error::{Error, chain};
 use crate::pods::NewPod;
 use crate::rootfs;
+use crate::signal::Signals;
 use crate::store::Store;
 use crate::sys;
 
@@ -126,11 +127,11 @@ fn prepare(store: &Store, new: NewPod) -> Result<Rc<Pod>, Error> {
     let hierarchy = Hierarchy::detect().map_err(|e| Error::System("find the cgroup hierarchies", e))?;
     let engine = Libcontainer::new(Launcher::new(program, store.layout.lib.join("seccomp")), &hierarchy);
     let pod = Pod::new(store.clone(), new, engine, hierarchy)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::System("watch SIGTERM", e))?;
+    let mut terminate = Signals::of(&[Signal::TERM]).map_err(|e| Error::System("watch SIGTERM", e))?;
     tokio::task::spawn_local({
         let pod = Rc::clone(&pod);
         async move {
-            while terminate.recv().await.is_some() {
+            while terminate.next().await.is_ok() {
                 pod.request_stop(None);
             }
         }

@@ -1,0 +1,191 @@
+//! `minipod bundle`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bundles::plan::{ContainerPlan, IpcMode, NetworkMode, PidMode, PodPlan, RootSource, VolumeSource};
+use bundles::spec::{self, Namespace, Namespaces, PodFiles, SpecContext};
+use clap::Args;
+use oci_spec::runtime::Spec;
+
+use crate::args::Global;
+use crate::error::{Error, print};
+use crate::images;
+use crate::layers;
+use crate::manifests;
+use crate::output::{self, line};
+
+/// Write the OCI bundles of a manifest, ready for runc or crun
+///
+/// DIR/<container>/ gets config.json and rootfs/, a copy of the image. Each bundle stands for itself, with namespaces of its own
+/// where the pod's would be joined; emptyDir volumes are directories in DIR/volumes/, which the bundles share.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  minipod bundle pod.yaml -o out
+  runc run --bundle out/app app")]
+pub(crate) struct Bundle {
+    /// Where to write; made when missing, and empty before
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// A manifest of one pod; `-` is standard input
+    #[arg(value_name = "FILE|-")]
+    file: String,
+}
+
+impl Bundle {
+    pub(crate) fn run(self, global: &Global) -> Result<u8, Error> {
+        let sources = manifests::read(std::slice::from_ref(&self.file))?;
+        let mut manifest = manifests::parse(&sources, manifests::Strictness::Lenient, global.log_format)?;
+        let [pod] = &mut manifest.pods[..] else {
+            return Err(Error::Usage(format!("bundles are of one pod, and {} holds {}", self.file, manifest.pods.len())));
+        };
+        let store = global.store();
+        let _hold = images::resolve(&store.layout, &mut [&mut pod.plan])?;
+        let directory = std::path::absolute(&self.output).map_err(Error::file("make absolute", &self.output))?;
+        let guard = Fresh::make(&directory)?;
+        let mut text = String::new();
+        let writer = Writer::new(&pod.plan, &directory)?;
+        for container in pod.plan.init_containers.iter().chain(&pod.plan.containers) {
+            let bundle = writer.container(container)?;
+            line(&mut text, format_args!("{}", bundle.display()));
+        }
+        guard.keep();
+        print(&text)?;
+        Ok(0)
+    }
+}
+
+/// A directory that was empty: its content goes again when something fails.
+struct Fresh<'a>(Option<&'a Path>);
+
+impl<'a> Fresh<'a> {
+    fn make(path: &'a Path) -> Result<Self, Error> {
+        fs::create_dir_all(path).map_err(Error::file("create", path))?;
+        if fs::read_dir(path).map_err(Error::file("read", path))?.next().is_some() {
+            return Err(Error::Usage(format!("directory {} is not empty: choose another, or remove it", path.display())));
+        }
+        Ok(Self(Some(path)))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Fresh<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0
+            && let Err(e) = fs::remove_dir_all(path)
+        {
+            output::note(&format!("warning: {} stays behind: {e}", path.display()));
+        }
+    }
+}
+
+struct Writer<'a> {
+    plan: &'a PodPlan,
+    directory: &'a Path,
+    volumes: BTreeMap<String, PathBuf>,
+    namespaces: Namespaces,
+}
+
+impl<'a> Writer<'a> {
+    fn new(plan: &'a PodPlan, directory: &'a Path) -> Result<Self, Error> {
+        let mut volumes = BTreeMap::new();
+        for (name, source) in &plan.volumes {
+            let path = match source {
+                VolumeSource::HostPath { path, .. } => path.clone(),
+                VolumeSource::EmptyDir { .. } => directory.join("volumes").join(name),
+            };
+            if matches!(source, VolumeSource::EmptyDir { .. }) {
+                make_open(&path)?;
+            }
+            volumes.insert(name.clone(), path);
+        }
+        let namespaces = Namespaces {
+            network: if plan.network == NetworkMode::Host { Namespace::Host } else { Namespace::New },
+            uts: if plan.network == NetworkMode::Host { Namespace::Host } else { Namespace::New },
+            ipc: if plan.ipc == IpcMode::Host { Namespace::Host } else { Namespace::New },
+            pid: if plan.pid == PidMode::Host { Namespace::Host } else { Namespace::New },
+        };
+        Ok(Self { plan, directory, volumes, namespaces })
+    }
+
+    /// Writes one bundle; its directory.
+    fn container(&self, container: &ContainerPlan) -> Result<PathBuf, Error> {
+        let bundle = self.directory.join(&container.name);
+        fs::create_dir(&bundle).map_err(Error::file("create", &bundle))?;
+        let rootfs = bundle.join("rootfs");
+        match &container.root {
+            RootSource::Image(image) => layers::merge(&image.layers, &rootfs)?,
+            RootSource::Directory(from) => layers::copy(from, &rootfs)?,
+            // Used where it is.
+            RootSource::Bundle(_) | RootSource::Reference => {}
+        }
+        let mut spec = self.spec(container, &rootfs)?;
+        if rootfs.is_dir()
+            && let Some(root) = spec.root_mut()
+        {
+            // Relative: the bundle may be moved.
+            root.set_path("rootfs".into());
+        }
+        spec::write(&bundle, &spec).map_err(|source| self.failed(container, source))?;
+        Ok(bundle)
+    }
+
+    fn spec(&self, container: &ContainerPlan, rootfs: &Path) -> Result<Spec, Error> {
+        let sub_paths = self.sub_paths(container)?;
+        let node = rustix::system::uname();
+        let context = SpecContext {
+            rootfs: rootfs.is_dir().then_some(rootfs),
+            pod_ip: None,
+            node_name: &node.nodename().to_string_lossy(),
+            files: PodFiles::default(),
+            volumes: &self.volumes,
+            sub_paths: &sub_paths,
+            namespaces: &self.namespaces,
+            cgroups_path: "",
+            // cgroup(7): the root of a unified hierarchy has this file.
+            cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+            seccomp_root: Path::new("/var/lib/kubelet/seccomp"),
+        };
+        let mut spec = spec::container(self.plan, container, &context).map_err(|source| self.failed(container, source))?;
+        if self.namespaces.uts == Namespace::New {
+            spec.set_hostname(Some(self.plan.hostname.clone()));
+        }
+        if let Some(linux) = spec.linux_mut() {
+            // The runtime chooses the cgroup; minipod, which has its own, does not put the limits into the spec.
+            linux.set_cgroups_path(None);
+            linux.set_resources(Some(spec::resources(container)));
+        }
+        Ok(spec)
+    }
+
+    /// Sub paths where they are in the volumes; missing ones of emptyDirs are made.
+    fn sub_paths(&self, container: &ContainerPlan) -> Result<BTreeMap<(String, PathBuf), PathBuf>, Error> {
+        let mut found = BTreeMap::new();
+        for mount in &container.mounts {
+            if let (Some(sub), Some(volume)) = (&mount.sub_path, self.volumes.get(&mount.volume)) {
+                let path = volume.join(sub);
+                if !path.exists() {
+                    make_open(&path)?;
+                }
+                found.insert((mount.volume.clone(), sub.clone()), path);
+            }
+        }
+        Ok(found)
+    }
+
+    fn failed(&self, container: &ContainerPlan, source: spec::SpecError) -> Error {
+        let pod = format!("{}/{}", self.plan.namespace, self.plan.name);
+        Error::Spec { pod, container: container.name.clone(), source }
+    }
+}
+
+/// Makes a directory that any user of a container may write, as an emptyDir is.
+fn make_open(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir_all(path).map_err(Error::file("create", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(Error::file("change mode of", path))
+}

@@ -1,0 +1,64 @@
+//! Finds the images of pods in the store.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use bundles::image::{Hold, ImageStore};
+use bundles::plan::{PodPlan, RootSource};
+use runtime::layout::Layout;
+use runtime::store::Store;
+
+use crate::error::Error;
+
+/// The image store of this installation.
+pub(crate) fn store(layout: &Layout) -> Result<ImageStore, Error> {
+    Ok(ImageStore::open(&layout.lib)?)
+}
+
+/// Replaces every reference of the plans by the image it names; reports all that are absent. Nothing is removed from the
+/// image store while the hold lives; none is needed when no plan names an image.
+pub(crate) fn resolve(layout: &Layout, plans: &mut [&mut PodPlan]) -> Result<Option<Hold>, Error> {
+    let containers = |plan: &PodPlan| plan.init_containers.iter().chain(&plan.containers).any(|c| c.root == RootSource::Reference);
+    if !plans.iter().any(|plan| containers(plan)) {
+        return Ok(None);
+    }
+    let store = store(layout)?;
+    let hold = store.hold()?;
+    let mut failures = Vec::new();
+    for plan in plans {
+        let pod = format!("{}/{}", plan.namespace, plan.name);
+        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
+            if container.root != RootSource::Reference {
+                continue;
+            }
+            let fail = |source| Error::ContainerImage {
+                pod: pod.clone(),
+                container: container.name.clone(),
+                image: container.image.clone(),
+                source,
+            };
+            match store.find(&container.image) {
+                Ok(image) => container.root = RootSource::Image(Box::new(image)),
+                Err(e) => failures.push(fail(e)),
+            }
+        }
+    }
+    Error::all(failures).map(|()| Some(hold))
+}
+
+/// The layers that pods on disk use, stopped ones included: they can be started again.
+pub(crate) fn layers_in_use(pods: &Store) -> Result<HashSet<PathBuf>, Error> {
+    let mut used = HashSet::new();
+    for (dir, _) in pods.list()? {
+        let plan = match dir.plan().map_err(Error::from) {
+            Err(e) if crate::pods::is_gone(&e) => continue,
+            other => other?,
+        };
+        for container in plan.init_containers.into_iter().chain(plan.containers) {
+            if let RootSource::Image(image) = container.root {
+                used.extend(image.layers);
+            }
+        }
+    }
+    Ok(used)
+}
