@@ -24,6 +24,7 @@ pub(crate) async fn sandbox(layout: &Layout, dir: &PodDir, record: &Record) -> R
     if let Some(cgroup) = &cgroup {
         failures.note("remove cgroup", cgroup.remove().await);
     }
+    failures.note("remove the pods' cgroup", remove_parent(layout));
     failures.note("remove netns link", remove_file(&record.netns_link));
     // Mounts live in the shim's mount namespace: for anybody else there is nothing to unmount.
     failures.note("unmount /dev/shm", rootfs::unmount(&dir.path.join("shm")));
@@ -34,6 +35,12 @@ pub(crate) async fn sandbox(layout: &Layout, dir: &PodDir, record: &Record) -> R
     failures.note("remove socket", remove_file(&dir.socket()));
     failures.note("remove volumes", remove_tree(&layout.pod_lib(&record.uid)));
     failures.into_result()
+}
+
+/// The cgroup above all pods goes with the last of them; while others are in it, it stays.
+fn remove_parent(layout: &Layout) -> Result<(), Error> {
+    let hierarchy = Hierarchy::detect().map_err(|e| Error::System("detect cgroups", e))?;
+    Ok(Cgroup::at(&hierarchy, &layout.cgroup())?.remove_empty()?)
 }
 
 /// Removes a pod's logs, directory and name: the last of it.

@@ -279,6 +279,22 @@ impl Cgroup {
         first_failure.map_or(Ok(()), Err)
     }
 
+    /// Removes this cgroup alone, in every hierarchy in which nothing is in it.
+    ///
+    /// # Errors
+    /// What rmdir(2) reports, but for a cgroup that is in use or gone.
+    pub fn remove_empty(&self) -> Result<(), CgroupError> {
+        for dir in self.all_dirs() {
+            match fs::remove_dir(dir) {
+                Err(e) if !matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY | libc::ENOENT)) => {
+                    return Err(CgroupError::at("remove cgroup", dir)(e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// How often the kernel killed a process here for lack of memory.
     ///
     /// # Errors

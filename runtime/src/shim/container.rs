@@ -226,7 +226,9 @@ impl Container {
         let mut back_off = BackOff::new(pod.back_off_base());
         loop {
             let ended = self.finish(pod).await;
-            let again = !pod.is_stopping() && (self.restart_once.take() || restarts(pod.restart_policy(self), ended.exit_code));
+            // Asked for: without back-off.
+            let asked = self.restart_once.take();
+            let again = !pod.is_stopping() && (asked || restarts(pod.restart_policy(self), ended.exit_code));
             let ran = Duration::try_from(ended.finished.duration_since(ended.started)).unwrap_or_default();
             if !again {
                 // Ended for good, unless somebody asks for it while the rest of the pod still runs.
@@ -236,7 +238,7 @@ impl Container {
                 back_off = BackOff::new(pod.back_off_base());
             }
             self.seen.borrow_mut().last = Some(ended.clone());
-            let wait = back_off.after(ran);
+            let wait = if asked { Duration::ZERO } else { back_off.after(ran) };
             if !wait.is_zero() && !self.wait_back_off(pod, wait, ended).await {
                 return;
             }
