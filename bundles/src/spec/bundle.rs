@@ -20,7 +20,7 @@ pub(super) fn joined(
     let path = dir.join("config.json");
     let lacks = |what| SpecError::BundleLacks { container: container.name.clone(), path: path.clone(), what };
     let mut spec = Spec::load(&path)
-        .map_err(|source| SpecError::BundleRead { container: container.name.clone(), path: path.clone(), source })?;
+        .map_err(|source| SpecError::BundleRead { container: container.name.clone(), path: path.clone(), source: Box::new(source) })?;
     let root = spec.root_mut().as_mut().ok_or_else(|| lacks("root"))?;
     let absolute = context.rootfs.map_or_else(|| dir.join(root.path()), Path::to_owned);
     root.set_path(absolute);

@@ -33,7 +33,7 @@ pub enum SpecError {
         user: String,
         /// Why.
         #[source]
-        source: ImageError,
+        source: Box<ImageError>,
     },
     /// `runAsNonRoot` and the user is root.
     #[error("container {container:?}: runAsNonRoot forbids user {user:?}, which is root; set runAsUser to another")]
@@ -99,7 +99,7 @@ pub enum SpecError {
         /// Its config.json.
         path: PathBuf,
         /// Why.
-        source: oci_spec::OciSpecError,
+        source: Box<oci_spec::OciSpecError>,
     },
     /// An OCI bundle lacks something that is needed to join it to a sandbox.
     #[error("container {container:?}: the bundle's {path:?} has no {what}")]

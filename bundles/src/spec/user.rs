@@ -22,7 +22,7 @@ pub(super) fn user(container: &ContainerPlan, image: &ImageConfig, rootfs: Optio
         None => image.user.clone(),
     };
     let found = lookup(if wanted.is_empty() { "0" } else { &wanted }, rootfs)
-        .map_err(|source| SpecError::User { container: container.name.clone(), user: wanted.clone(), source })?;
+        .map_err(|source| SpecError::User { container: container.name.clone(), user: wanted.clone(), source: Box::new(source) })?;
     if security.non_root && found.uid == 0 && found.known {
         return Err(SpecError::RunAsRoot { container: container.name.clone(), user: wanted });
     }
