@@ -194,15 +194,15 @@ pub(crate) fn belongs(process: Process, scope: &Scope) -> Option<String> {
     (scope.whole_network && process.namespace("net").ok() == own_network).then(|| "by its network, the test's own".to_owned())
 }
 
-/// Files below the root that a pod has: not the image store, which is a cache, nor lock files, nor leases that nobody holds.
+/// Files below the root that a pod has: not caches (images, seccomp programs), nor lock files, nor leases that nobody holds.
 fn files(scope: &Scope, root: &Path, facts: &mut BTreeSet<String>) {
-    let images = scope.root.join("lib/images");
+    let caches = ["lib/images", "lib/seccomp"].map(|cache| scope.root.join(cache));
     walk(root, &mut |path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let empty_dir = path.is_dir() && !path.is_symlink();
         let is_lock = name == "lock" || name.ends_with(".lock");
         let no_lease = name == "leases.json" && held_leases(path).is_empty();
-        if !(path.starts_with(&images) || empty_dir || is_lock && path.parent().is_some_and(|p| !p.starts_with(scope.root.join("run/pods"))) || no_lease) {
+        if !(caches.iter().any(|cache| path.starts_with(cache)) || empty_dir || is_lock && path.parent().is_some_and(|p| !p.starts_with(scope.root.join("run/pods"))) || no_lease) {
             facts.insert(format!("file {}", path.display()));
         }
         if name == "leases.json" {
