@@ -2,23 +2,65 @@
 //!
 //! The name comes from `argv[0]` (`/bin/ls` is a link to the program), or from the first argument of `toolbox NAME ...`.
 
+#![deny(unsafe_code)]
+
+mod net;
+mod sh;
+#[allow(unsafe_code)] // raw calls only, no decisions
+mod sys;
+mod tool;
 mod uutils;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::exit;
+
+use nix::sys::signal::Signal;
+
+use crate::sys::Disposition;
 
 /// What the program answers to, one name a line; the image gets a link for each.
 const APPLETS: &str = include_str!("../applets.txt");
 
 fn main() {
-    let mut args: Vec<OsString> = std::env::args_os().collect();
-    exit(run(&mut args))
+    // Rust ignores SIGPIPE; commands of a pipe must die of it, and so must what they start.
+    if let Err(error) = sys::on_signal(Signal::SIGPIPE, Disposition::Default) {
+        eprintln!("toolbox: reset SIGPIPE: {error}");
+    }
+    exit(run(std::env::args_os().collect()))
 }
-fn run(args: &mut Vec<OsString>) -> i32 {
-    let name = args.first().map(|a| Path::new(a).file_name().unwrap_or_default().as_bytes().to_vec()).unwrap_or_default();
-    let name = String::from_utf8_lossy(&name).into_owned();
-    if name == "toolbox" { args.remove(0); return run(args); }
-    uutils::run(&name, std::mem::take(args)).unwrap_or(127)
+
+/// Runs the command that `args[0]` names; the exit status.
+fn run(mut args: Vec<OsString>) -> i32 {
+    let name = args.first().map(|path| Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned());
+    // A login shell's name starts with a dash (login(1)).
+    let name = name.as_deref().map_or("toolbox", |name| name.strip_prefix('-').unwrap_or(name));
+    if name != "toolbox" {
+        return applet(name, args);
+    }
+    match args.get(1).and_then(|arg| arg.to_str()) {
+        Some("--list") => {
+            print!("{APPLETS}");
+            0
+        }
+        Some(name) if name != "toolbox" => {
+            args.remove(0);
+            run(args)
+        }
+        _ => {
+            eprintln!("usage: toolbox --list | toolbox NAME [ARGUMENT...]");
+            2
+        }
+    }
+}
+
+fn applet(name: &str, args: Vec<OsString>) -> i32 {
+    match name {
+        "ip" => net::ip::main(&args),
+        "sh" => sh::main(&args),
+        _ => uutils::run(name, args).unwrap_or_else(|| {
+            eprintln!("toolbox: {name}: no such command (toolbox --list shows all)");
+            127
+        }),
+    }
 }

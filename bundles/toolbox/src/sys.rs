@@ -42,19 +42,6 @@ pub(crate) fn on_signal(signal: Signal, what: Disposition) -> nix::Result<()> {
     unsafe { sigaction(signal, &SigAction::new(handler, SaFlags::empty(), SigSet::empty())) }.map(drop)
 }
 
-/// Whether `signal` was ignored when asked; shells leave such signals alone.
-pub(crate) fn is_ignored(signal: Signal) -> bool {
-    let mut old: libc::sigaction = unsafe_zeroed();
-    // SAFETY: a null new action only asks; `old` is valid for writing.
-    let asked = unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut old) };
-    asked == 0 && old.sa_sigaction == libc::SIG_IGN
-}
-
-fn unsafe_zeroed() -> libc::sigaction {
-    // SAFETY: sigaction is plain data for which all zeros is a value.
-    unsafe { std::mem::zeroed() }
-}
-
 /// The lowest noted signal, SIGCHLD excepted, which only wakes sleepers.
 pub(crate) fn take_pending() -> Option<Signal> {
     let pending = PENDING.load(Ordering::SeqCst) & !(1 << libc::SIGCHLD);
@@ -64,11 +51,6 @@ pub(crate) fn take_pending() -> Option<Signal> {
     }
     PENDING.fetch_and(!(1 << number), Ordering::SeqCst);
     Signal::try_from(number as libc::c_int).ok()
-}
-
-/// Whether [`take_pending`] would give something.
-pub(crate) fn is_pending() -> bool {
-    PENDING.load(Ordering::SeqCst) & !(1 << libc::SIGCHLD) != 0
 }
 
 /// Forgets what was noted, as a subshell does.
@@ -168,4 +150,16 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> io::Result<()> {
 
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The signal that [`take_pending`] would take.
+pub(crate) fn pending() -> Option<Signal> {
+    let pending = PENDING.load(Ordering::SeqCst) & !(1 << libc::SIGCHLD);
+    Signal::try_from(pending.trailing_zeros() as libc::c_int).ok()
+}
+
+/// Sleeps with `mask` in force until a handler has run (sigsuspend(2)).
+pub(crate) fn sleep_until_signal(mask: &SigSet) {
+    // SAFETY: the set is a valid one. It always "fails" with EINTR: that is its way to return.
+    unsafe { libc::sigsuspend(mask.as_ref()) };
 }
