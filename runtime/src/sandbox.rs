@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! shim                                       pause
-//!   clone3(NEWNET|NEWIPC|NEWUTS|NEWNS...) -->  waits
-//!   record on disk, cgroups                    (the namespaces exist from here on)
+//!   clone3(NEWNET|NEWIPC|NEWUTS|NEWNS...) -->  joins the cgroup, waits
+//!   record on disk                             (the namespaces exist from here on)
 //!   go                                    -->  empty root, no capabilities, filter, execveat
 //!   wires the network meanwhile                sleeps until SIGTERM
 //!   ready: end of file on the failure pipe <-- exec closed it
@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use bundles::plan::{IpcMode, NetworkMode, PidMode, PodPlan};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::process::ProcessId;
 use crate::store;
@@ -40,7 +41,7 @@ impl Sandbox {
     /// Clones pause into new namespaces as the plan wants them. It waits until [`Self::release`].
     ///
     /// `scratch` is an empty directory that the empty root is mounted over, in pause's own mount namespace.
-    pub(crate) fn create(plan: &PodPlan, scratch: &Path) -> Result<Self, Error> {
+    pub(crate) fn create(plan: &PodPlan, scratch: &Path, cgroup: &Cgroup) -> Result<Self, Error> {
         let program = pause_program().map_err(|e| Error::System("prepare the pause program", e))?;
         let (go_read, go_write) = pipe()?;
         let (failure_read, failure_write) = pipe()?;
@@ -48,11 +49,14 @@ impl Sandbox {
         let own_uts = plan.network != NetworkMode::Host;
         let hostname = own_uts.then(|| c_string(plan.hostname.as_bytes())).transpose()?;
         let filter = pause_filter()?;
+        let open = |path: PathBuf| File::options().write(true).open(&path).map(OwnedFd::from).map_err(Error::file("open", path));
+        let cgroups = cgroup.procs_files().into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let (pid, pidfd) = clone_pause(&PauseChild {
             namespaces: namespaces(plan),
             program: program.as_fd(),
             root: &root,
             hostname: hostname.as_deref(),
+            cgroups: &cgroups,
             go: go_read.as_fd(),
             failure: failure_write.as_fd(),
             filter: &filter,
@@ -63,7 +67,7 @@ impl Sandbox {
         Ok(Self { pause, pidfd, go: Some(go_write), failure: Some(File::from(failure_read)) })
     }
 
-    /// Lets pause go on: its record is on disk and it is in its cgroups.
+    /// Lets pause go on: its record is on disk.
     pub(crate) fn release(&mut self) -> Result<(), Error> {
         let Some(go) = self.go.take() else { return Ok(()) };
         File::from(go).write_all(&[1]).map_err(|e| Error::System("release the pause process", e))

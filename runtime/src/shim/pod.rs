@@ -210,18 +210,17 @@ impl Pod {
     /// Pause first: everything else joins what it holds.
     fn create_sandbox(&self) -> Result<(), Error> {
         let cgroup_path = self.record.borrow().cgroup.clone();
-        let cgroup = Cgroup::create(&self.hierarchy, &cgroup_path, &Limits::default())?;
+        // The pod's own, and pause's below it: on v2 a cgroup with controllers has no processes of its own.
+        Cgroup::create(&self.hierarchy, &cgroup_path, &Limits::default())?;
+        let cgroup = Cgroup::create(&self.hierarchy, &format!("{cgroup_path}/pause"), &Limits::default())?;
         let scratch = self.dir.path.join("root");
         store::private_dir(&scratch)?;
-        let mut sandbox = Sandbox::create(&self.plan, &scratch)?;
+        let mut sandbox = Sandbox::create(&self.plan, &scratch, &cgroup)?;
         {
             let mut record = self.record.borrow_mut();
             record.pause = Some(sandbox.pause);
             self.dir.write_record(&record)?;
         }
-        let pause = Cgroup::create(&self.hierarchy, &format!("{cgroup_path}/pause"), &Limits::default())?;
-        pause.add(sandbox.pause.pid)?;
-        drop(cgroup);
         sandbox.release()?;
         if self.plan.network != NetworkMode::Host {
             sandbox::link_netns(&self.record.borrow().netns_link, &sandbox.pause)?;

@@ -16,6 +16,9 @@ pub(crate) struct PauseChild<'a> {
     pub(crate) root: &'a CStr,
     /// The name of the new UTS namespace.
     pub(crate) hostname: Option<&'a CStr>,
+    /// `cgroup.procs` files through which the child joins the pod's cgroups, first of all: on cgroup v1 the first move after
+    /// a quiet time waits for an RCU grace period (about 10 ms), and this way nobody else waits for it.
+    pub(crate) cgroups: &'a [OwnedFd],
     /// One byte tells the child to go on; end of file (the parent died) tells it to end.
     pub(crate) go: BorrowedFd<'a>,
     /// Where `[stage, errno]` of a failure goes; closed by a successful `execveat`.
@@ -26,6 +29,7 @@ pub(crate) struct PauseChild<'a> {
 
 /// Steps of the child, for the report of a failure.
 pub(crate) const STAGES: &[&str] = &[
+    "join the pod's cgroups",
     "wait for the record",
     "set the host name",
     "make the mount namespace private",
@@ -105,6 +109,12 @@ fn in_child(child: &PauseChild<'_>) -> ! {
 fn setup_and_exec(child: &PauseChild<'_>, stage: &mut u8) -> i32 {
     // SAFETY: raw system calls on prepared, NUL-terminated or sized memory of this process' own copy.
     unsafe {
+        for procs in child.cgroups {
+            if libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
+                return *libc::__errno_location();
+            }
+        }
+        *stage += 1;
         let mut byte = 0_u8;
         if libc::read(child.go.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
             libc::_exit(0);
