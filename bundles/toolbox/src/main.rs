@@ -8,6 +8,7 @@ mod net;
 mod sh;
 #[allow(unsafe_code)] // raw calls only, no decisions
 mod sys;
+mod system;
 mod tool;
 mod uutils;
 
@@ -56,8 +57,22 @@ fn run(mut args: Vec<OsString>) -> i32 {
 
 fn applet(name: &str, args: Vec<OsString>) -> i32 {
     match name {
+        "clear" => tool::print("\x1b[H\x1b[2J"),
+        "free" => system::facts::free(&args),
+        "hostname" => system::facts::hostname(&args),
+        "httpd" => net::httpd::main(&args),
         "ip" => net::ip::main(&args),
+        "ipcmk" => system::ipc::make(&args),
+        "ipcrm" => system::ipc::remove(&args),
+        "ipcs" => system::ipc::show(&args),
+        "mount" => system::facts::mount(&args),
+        "nc" => net::nc::main(&args),
+        "nslookup" => net::resolve::nslookup(&args),
+        "ping" => net::ping::main(&args),
+        "ps" => system::ps::main(&args),
         "sh" => sh::main(&args),
+        "ss" => net::ss::main(&args),
+        "wget" => net::wget::main(&args),
         _ => uutils::run(name, args).unwrap_or_else(|| {
             eprintln!("toolbox: {name}: no such command (toolbox --list shows all)");
             127

@@ -163,3 +163,46 @@ pub(crate) fn sleep_until_signal(mask: &SigSet) {
     // SAFETY: the set is a valid one. It always "fails" with EINTR: that is its way to return.
     unsafe { libc::sigsuspend(mask.as_ref()) };
 }
+
+/// A kind of System V IPC object.
+#[derive(Clone, Copy)]
+pub(crate) enum IpcKind {
+    /// A segment of so many bytes.
+    Memory(usize),
+    /// An array of so many semaphores.
+    Semaphores(usize),
+    /// A message queue.
+    Queue,
+}
+
+/// Makes an object with no key and gives its id.
+///
+/// # Errors
+/// As shmget(2), semget(2), msgget(2).
+pub(crate) fn ipc_make(kind: IpcKind, mode: i32) -> io::Result<i32> {
+    let flags = libc::IPC_CREAT | mode;
+    // SAFETY: these calls take numbers only.
+    check(unsafe {
+        match kind {
+            IpcKind::Memory(bytes) => libc::shmget(libc::IPC_PRIVATE, bytes, flags),
+            IpcKind::Semaphores(count) => libc::semget(libc::IPC_PRIVATE, i32::try_from(count).unwrap_or(i32::MAX), flags),
+            IpcKind::Queue => libc::msgget(libc::IPC_PRIVATE, flags),
+        }
+    })
+}
+
+/// Removes an object.
+///
+/// # Errors
+/// As shmctl(2), semctl(2), msgctl(2).
+pub(crate) fn ipc_remove(kind: IpcKind, id: i32) -> io::Result<()> {
+    // SAFETY: IPC_RMID uses no buffer.
+    check(unsafe {
+        match kind {
+            IpcKind::Memory(_) => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+            IpcKind::Semaphores(_) => libc::semctl(id, 0, libc::IPC_RMID),
+            IpcKind::Queue => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+        }
+    })
+    .map(drop)
+}

@@ -74,3 +74,24 @@ pub(crate) fn complain(command: &str, why: &str) -> i32 {
     drop(sys::write_all(2, format!("{command}: {}\n", why.trim_end()).as_bytes()));
     1
 }
+
+/// The name of a user by /etc/passwd, else the number. Not getpwuid(3): see [`crate::net::resolve`].
+pub(crate) fn user_name(uid: u32) -> String {
+    let wanted = uid.to_string();
+    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let found = table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == wanted).then(|| name.to_owned())
+    });
+    found.unwrap_or(wanted)
+}
+
+/// The home directory of a user, by /etc/passwd.
+pub(crate) fn home_of(user: &str) -> Option<String> {
+    let table = std::fs::read_to_string("/etc/passwd").ok()?;
+    table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.first() == Some(&user)).then(|| fields.get(5).map(|home| (*home).to_owned()))?
+    })
+}

@@ -5,6 +5,11 @@ use std::io::Write;
 
 /// Runs the uutils command `name`; `None` when there is none of that name.
 pub(crate) fn run(name: &str, args: Vec<OsString>) -> Option<i32> {
+    match name {
+        "find" => return Some(find(&args)),
+        "xargs" => return Some(xargs(&args)),
+        _ => {}
+    }
     let main: fn(std::vec::IntoIter<OsString>) -> i32 = match name {
         "[" => uu_test::uumain,
         "base64" => uu_base64::uumain,
@@ -74,8 +79,33 @@ pub(crate) fn run(name: &str, args: Vec<OsString>) -> Option<i32> {
         "sed" => sed::sed::uumain,
         _ => return None,
     };
-    uucore::locale::setup_localization(name).expect("locale");
+    if let Err(error) = uucore::locale::setup_localization(name) {
+        // Messages are then their keys: ugly, but the command works.
+        eprintln!("toolbox: {name}: messages: {error}");
+    }
     let code = main(args.into_iter());
-    std::io::stdout().flush().ok();
-    Some(code)
+    match std::io::stdout().flush() {
+        Ok(()) => Some(code),
+        Err(error) => {
+            eprintln!("{name}: write: {error}");
+            Some(code.max(1))
+        }
+    }
+}
+
+/// findutils takes text; what is none is given with replacement characters, which then names no file.
+fn text(args: &[OsString]) -> Vec<String> {
+    args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+fn find(args: &[OsString]) -> i32 {
+    let args = text(args);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    findutils::find::find_main(&args, &findutils::find::StandardDependencies::new())
+}
+
+fn xargs(args: &[OsString]) -> i32 {
+    let args = text(args);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    findutils::xargs::xargs_main(&args)
 }

@@ -128,10 +128,7 @@ impl Shell {
     fn tilde(&self, tilde: &TildeExpr) -> String {
         match tilde {
             TildeExpr::Home => self.get("HOME").unwrap_or("/").to_owned(),
-            TildeExpr::UserHome(user) => match nix::unistd::User::from_name(user) {
-                Ok(Some(user)) => user.dir.to_string_lossy().into_owned(),
-                _ => format!("~{user}"),
-            },
+            TildeExpr::UserHome(user) => crate::tool::home_of(user).unwrap_or_else(|| format!("~{user}")),
             TildeExpr::WorkingDir => self.get("PWD").unwrap_or(".").to_owned(),
             TildeExpr::OldWorkingDir => self.get("OLDPWD").unwrap_or("~-").to_owned(),
             TildeExpr::NthDirFromTopOfDirStack { n, .. } => format!("~{n}"),
