@@ -113,7 +113,7 @@ impl Build {
 
     fn press(&self, program: &[u8]) -> Result<()> {
         let digest = hex(&Sha256::digest(program));
-        let facts = format!("pub const DIGEST: &str = {digest:?};\npub const SIZE: u64 = {};\n", program.len());
+        let facts = format!("pub(super) const DIGEST: &str = {digest:?};\npub(super) const SIZE: u64 = {};\n", program.len());
         let (facts_file, pressed) = (self.out.join("toolbox_facts.rs"), self.out.join("toolbox.zst"));
         if pressed.exists() && fs::read_to_string(&facts_file).is_ok_and(|old| old == facts) {
             return Ok(());

@@ -94,12 +94,14 @@ pub(crate) fn close_from(first: RawFd, cloexec: bool) -> io::Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) }).map(drop)
 }
 
-/// Every signal to its default action (the Rust runtime ignores SIGPIPE, which execve(2) would hand on).
+/// Every signal to its default action: the Rust runtime ignores SIGPIPE, and posix_spawn(3) of glibc ignores its own two
+/// real-time signals, all of which execve(2) would hand on. By the raw call: libc's refuses the latter.
 pub(crate) fn default_signals() {
+    // An all-zero kernel sigaction is SIG_DFL without flags or mask (64 signals are 8 bytes of mask).
+    let default = [0_u64; 8];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs none of our code. EINVAL for SIGKILL, SIGSTOP and libc's own is expected: they have
-        // no other action or are reset by execve.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: SIG_DFL runs none of our code. EINVAL for SIGKILL and SIGSTOP is expected: they have no other action.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<libc::c_void>(), 8_usize) };
     }
 }
 
