@@ -96,7 +96,7 @@ async fn follow(store: &Store, starting: &mut Starting, display: &Display, print
         (Outcome::Failed { .. }, _, Some(Why::TimeLimit)) => Ok(exit::TIMEOUT),
         (Outcome::Failed { message, exit_code, .. }, _, None) => Err(Error::Told { message, code: exit_code }),
         (Outcome::Started, Some(End::Finished(status) | End::Removed(status)), _) => Ok(pod_exit(&status)),
-        (Outcome::Started, Some(End::ShimDied(_)) | None, _) => {
+        (Outcome::Started, Some(End::ShimDied) | None, _) => {
             let message = format!("pod {}: its shim died; what was left of the pod is removed", record.label());
             Err(Error::Told { message, code: exit::OWN })
         }

@@ -28,7 +28,7 @@ pub(crate) enum Error {
         /// The container.
         container: String,
         /// Why there is none.
-        source: bundles::spec::SpecError,
+        source: Box<bundles::spec::SpecError>,
     },
     /// An image of a container.
     #[error("image {image} of container {container} of pod {pod}")]
@@ -40,7 +40,7 @@ pub(crate) enum Error {
         /// As the manifest has it.
         image: String,
         /// Why not.
-        source: ImageError,
+        source: Box<ImageError>,
     },
     /// A manifest that cannot be run.
     #[error("{0}")]

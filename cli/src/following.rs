@@ -20,8 +20,8 @@ pub(crate) enum End {
     Finished(PodStatus),
     /// Somebody removed the pod; the last status seen.
     Removed(PodStatus),
-    /// The shim died; the last status it wrote.
-    ShimDied(PodStatus),
+    /// The shim died.
+    ShimDied,
 }
 
 /// One pod that is followed.
@@ -102,7 +102,7 @@ impl Follower {
         Ok(match self.dir.path.join("record.json").exists() {
             false => End::Removed(last),
             true if is_finished(&last) => End::Finished(last),
-            true => End::ShimDied(last),
+            true => End::ShimDied,
         })
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn resolve(layout: &Layout, plans: &mut [&mut PodPlan]) -> Result<Opt
                 pod: pod.clone(),
                 container: container.name.clone(),
                 image: container.image.clone(),
-                source,
+                source: Box::new(source),
             };
             match store.find(&container.image) {
                 Ok(image) => container.root = RootSource::Image(Box::new(image)),

@@ -179,7 +179,7 @@ impl<'a> Writer<'a> {
 
     fn failed(&self, container: &ContainerPlan, source: spec::SpecError) -> Error {
         let pod = format!("{}/{}", self.plan.namespace, self.plan.name);
-        Error::Spec { pod, container: container.name.clone(), source }
+        Error::Spec { pod, container: container.name.clone(), source: Box::new(source) }
     }
 }
 

@@ -69,7 +69,7 @@ impl Logs {
             return block_on(async {
                 let mut follower = Follower::new(&store, &view.dir, &view.record, selection, printer)?;
                 match follower.until_end().await? {
-                    End::Finished(_) | End::Removed(_) | End::ShimDied(_) => Ok(0),
+                    End::Finished(_) | End::Removed(_) | End::ShimDied => Ok(0),
                 }
             });
         }
