@@ -54,7 +54,10 @@ impl View {
         let mut put = |name: &str, value: String| found.insert(format!("{DOMAIN}/{name}"), value);
         if let Some(pause) = alive(self.record.pause) {
             put("pause-pid", pause.pid.to_string());
-            put("netns", format!("/proc/{}/ns/net", pause.pid));
+            // No link for a pod on the host's network.
+            let link = &self.record.netns_link;
+            let netns = if link.exists() { link.display().to_string() } else { format!("/proc/{}/ns/net", pause.pid) };
+            put("netns", netns);
             if let Some(network) = &self.record.network {
                 put("bridge", network.bridge.clone());
                 put("host-veth", self.host_veth());

@@ -27,7 +27,8 @@ impl Raw {
         let before = tcgetattr(&stdin)?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(&stdin, OptionalActions::Flush, &raw)?;
+        // Not Flush: what was typed ahead belongs to the command.
+        tcsetattr(&stdin, OptionalActions::Drain, &raw)?;
         Ok(Some(Self { before }))
     }
 }

@@ -113,7 +113,7 @@ impl Client {
         self.task.kill(Context::default(), &request).await.map(drop).map_err(self.failed("kill"))
     }
 
-    /// Starts a container that waits in its back-off at once.
+    /// Starts a container that has ended or waits in its back-off; returns when it runs.
     ///
     /// # Errors
     /// When the container does not exist.
@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// Ends a container within `grace` (the manifest's without one; by its stop signal, then SIGKILL) and starts it again, whatever restartPolicy says.
-    /// One that does not run is started. Returns when the old process has ended; the new one starts at once.
+    /// One that does not run is started. Returns when the new process runs.
     ///
     /// # Errors
     /// When the container does not exist, or the shim ends.
@@ -139,7 +139,7 @@ impl Client {
         let process = ProcessId::of(pid).ok();
         let pidfd = process.and_then(|p| p.pidfd().ok()).flatten();
         // Gone already: then the shim is starting the next one.
-        let (Some(process), Some(pidfd)) = (process, pidfd) else { return Ok(()) };
+        let (Some(process), Some(pidfd)) = (process, pidfd) else { return self.start_container(container).await };
         let system = |what| move |e| Error::System(what, e);
         process.signal(signal).map_err(system("send a signal"))?;
         let ended = process::ended(pidfd.as_fd());
@@ -147,7 +147,7 @@ impl Client {
             process.signal(Signal::KILL).map_err(system("send a signal"))?;
             process::ended(pidfd.as_fd()).await.map_err(system("wait for a container"))?;
         }
-        Ok(())
+        self.start_container(container).await
     }
 
     /// Waits for the end of a container's process; returns its exit code.

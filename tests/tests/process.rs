@@ -67,7 +67,7 @@ fn the_pods_own_files() {
     assert!(has("127.0.0.1", "localhost") && has("::1", "localhost"), "{hosts}");
     assert!(has(&mp.ip("files"), "named") && has("192.0.2.9", "alias.example"), "{hosts}");
     let resolv = mp.sh("files/b", "cat /etc/resolv.conf");
-    assert_eq!(resolv.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(), ["nameserver 192.0.2.53", "search a.example", "options ndots:2"], "{resolv}");
+    assert_eq!(resolv.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(), ["search a.example", "nameserver 192.0.2.53", "options ndots:2"], "{resolv}");
 }
 
 #[test]

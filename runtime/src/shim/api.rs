@@ -200,9 +200,7 @@ impl Task for Service {
     async fn start(&self, _: &TtrpcContext, req: api::StartRequest) -> Reply<api::StartResponse> {
         self.on_pod(move |pod| async move {
             let pid = if req.exec_id.is_empty() {
-                let container = container(&pod, &req.id)?;
-                container.wake.notify_one();
-                container.running.borrow().as_ref().map_or(0, |r| r.process.pid)
+                container(&pod, &req.id)?.start_now().await.map_err(|why| status(Code::UNKNOWN, why))?
             } else {
                 let (container, exec) = exec_of(&pod, &req.id, &req.exec_id)?;
                 exec.start(&pod, &container).await.map_err(failed)?

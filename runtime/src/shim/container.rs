@@ -39,6 +39,8 @@ pub(crate) struct Container {
     pub(crate) seen: RefCell<ContainerSeen>,
     /// Set while its process runs.
     pub(crate) running: RefCell<Option<Rc<Running>>>,
+    /// Counts attempts to start it, those that failed too.
+    pub(crate) attempts: watch::Sender<u64>,
     /// The last exit of its process; `None` while it runs or has not run.
     pub(crate) exits: watch::Sender<Option<Exit>>,
     pub(crate) execs: RefCell<HashMap<String, Rc<Exec>>>,
@@ -91,11 +93,38 @@ impl Container {
             plan,
             seen: RefCell::new(seen),
             running: RefCell::default(),
+            attempts: watch::channel(0).0,
             exits: watch::channel(None).0,
             execs: RefCell::default(),
             wake: Notify::new(),
             restart_once: Cell::new(false),
         }
+    }
+
+    /// Starts it at once when it has ended or waits in its back-off; returns its pid once it runs.
+    pub(crate) async fn start_now(&self) -> Result<u32, String> {
+        let pid = || self.running.borrow().as_ref().map(|r| r.process.pid);
+        if let (Some(pid), false) = (pid(), self.restart_once.get()) {
+            return Ok(pid);
+        }
+        let mut attempts = self.attempts.subscribe();
+        let before = *attempts.borrow_and_update();
+        let waits = match &self.seen.borrow().state {
+            ContainerState::Waiting { reason, .. } => *reason == "CrashLoopBackOff",
+            ContainerState::Terminated(_) => true,
+            ContainerState::Running { .. } => false,
+        };
+        if waits {
+            self.wake.notify_one();
+        }
+        // The sender lives as long as the container.
+        if attempts.wait_for(|n| *n > before).await.is_err() {
+            return Err("the pod is ending".to_owned());
+        }
+        pid().ok_or_else(|| match &self.seen.borrow().state {
+            ContainerState::Terminated(t) => t.message.clone().unwrap_or_else(|| "it ended at once".to_owned()),
+            _ => "it ended at once".to_owned(),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -215,6 +244,7 @@ impl Container {
         let running = Running { process, pidfd, cgroup, spec, terminal, _stdin: stdin, started, began: Instant::now(), pumps: RefCell::new(pumps) };
         *self.running.borrow_mut() = Some(Rc::new(running));
         self.exits.send_replace(None);
+        self.attempts.send_modify(|n| *n += 1);
         pod.write_container_state(self.name(), &process)?;
         pod.events.normal("Started", Some(self.name()), &format!("Started container {} (attempt {attempt})", self.name()));
         pod.publish();
@@ -286,6 +316,7 @@ impl Container {
             started: tried,
             finished: Timestamp::now(),
         });
+        self.attempts.send_modify(|n| *n += 1);
         pod.publish();
     }
 

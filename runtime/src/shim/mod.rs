@@ -11,6 +11,7 @@
 
 mod api;
 mod backoff;
+mod capabilities;
 mod container;
 mod events;
 mod exec;

@@ -18,6 +18,7 @@ use nix::mount::MsFlags;
 use oci_spec::runtime::Spec;
 use tokio::sync::watch;
 
+use super::capabilities;
 use super::container::Container;
 use super::events::EventLog;
 use super::progress::Reporter;
@@ -324,7 +325,13 @@ impl Pod {
             cgroup_v2: self.hierarchy.is_v2(),
             seccomp_root: &seccomp_root,
         };
-        Ok(bundles::spec::container(&self.plan, container, &context)?)
+        let mut spec = bundles::spec::container(&self.plan, container, &context)?;
+        let withheld = capabilities::limit_to_ours(&mut spec)?;
+        if !withheld.is_empty() {
+            let message = format!("container {} does not get {}: this host does not give them to minipod", container.name, withheld.join(", "));
+            self.events.warning("CapabilitiesWithheld", Some(&container.name), &message);
+        }
+        Ok(spec)
     }
 
     fn namespaces(&self) -> Namespaces {
@@ -356,12 +363,13 @@ impl Pod {
 
     /// Takes everything down and records it; with `keep` the pod's directory and logs stay.
     pub(crate) async fn tear_down(&self, keep: bool) -> Result<(), Error> {
+        // From here on pause ends because we end it.
+        self.finished.set(true);
         let record = self.record.borrow().clone();
         for container in self.init.iter().chain(&self.app) {
             rootfs::unmount(&self.dir.container(container.name()).join("rootfs"))?;
         }
         let result = teardown::sandbox(&self.store.layout, &self.dir, &record).await;
-        self.finished.set(true);
         self.sandbox.borrow_mut().take();
         if keep {
             self.publish();
