@@ -206,6 +206,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::zombie_processes)] // wait_exit reaps it: that is what is tested
     fn exit_code_and_signal_are_told_apart() {
         runtime().block_on(async {
             for (script, expected) in [

@@ -104,8 +104,11 @@ pub(super) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>, I
     Ok(found)
 }
 
+/// Names, and the descriptors that go by them.
+type Group = (Vec<String>, Vec<Descriptor>);
+
 /// Descriptors of one name are one image for several platforms; so are nameless ones for different platforms.
-fn groups(archive: &Archive, all: Vec<Descriptor>) -> Result<Vec<(Vec<String>, Vec<Descriptor>)>, ImageError> {
+fn groups(archive: &Archive, all: Vec<Descriptor>) -> Result<Vec<Group>, ImageError> {
     let all: Vec<_> = all.into_iter().filter(|d| !d.is_attestation()).collect();
     let platforms: Vec<_> = all.iter().filter_map(|d| d.platform.as_ref()).collect();
     let distinct = (1..platforms.len()).all(|at| !platforms[..at].contains(&platforms[at]));

@@ -63,6 +63,9 @@ pub(super) fn unpack<R: Skip>(tar: &mut TarReader<'_, R>, root: OwnedFd, limits:
     Ok(unpacker.contents)
 }
 
+/// A time: seconds since the epoch, and nanoseconds.
+type Seconds = (i64, u32);
+
 struct Unpacker<'a> {
     root: OwnedFd,
     limits: &'a Limits,
@@ -70,7 +73,7 @@ struct Unpacker<'a> {
     /// Bytes of file content with holes.
     logical: u64,
     /// Directories' times are set last: every entry made in one changes them.
-    times: Vec<(Box<[u8]>, (i64, u32))>,
+    times: Vec<(Box<[u8]>, Seconds)>,
     time_names: u64,
     /// The directory of the last entry: most entries follow one of the same directory.
     last: Option<(Vec<u8>, OwnedFd)>,

@@ -105,7 +105,7 @@ fn whiteouts_are_overlays_own() {
 #[test]
 fn long_names_and_large_numbers() {
     let lab = Lab::new();
-    let deep = vec!["directory-with-a-long-name"; 12].join("/");
+    let deep = ["directory-with-a-long-name"; 12].join("/");
     let root = lab.unpack(
         Tar::new()
             .pax(&[("path", format!("{deep}/pax").as_bytes()), ("size", b"3"), ("uid", b"3000000")])

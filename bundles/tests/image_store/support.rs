@@ -8,33 +8,33 @@ use bundles::image::{Image, ImageError, ImageStore};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-pub fn hex(data: &[u8]) -> String {
+pub(crate) fn hex(data: &[u8]) -> String {
     Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub fn sha(data: &[u8]) -> String {
+pub(crate) fn sha(data: &[u8]) -> String {
     format!("sha256:{}", hex(data))
 }
 
-pub fn gzip(data: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     to.write_all(data).unwrap();
     to.finish().unwrap()
 }
 
-pub fn zstd(data: &[u8]) -> Vec<u8> {
+pub(crate) fn zstd(data: &[u8]) -> Vec<u8> {
     zstd::encode_all(data, 1).unwrap()
 }
 
-pub const ARCH: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+pub(crate) const ARCH: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
 
 /// A tar, entry by entry, with names as given: the tar crate refuses to write hostile ones.
 #[derive(Default, Clone)]
-pub struct Tar {
+pub(crate) struct Tar {
     bytes: Vec<u8>,
 }
 
-pub struct Item<'a> {
+pub(crate) struct Item<'a> {
     pub kind: u8,
     pub name: &'a str,
     pub link: &'a str,
@@ -52,11 +52,11 @@ impl Default for Item<'_> {
 }
 
 impl Tar {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    pub fn item(mut self, item: &Item<'_>) -> Self {
+    pub(crate) fn item(mut self, item: &Item<'_>) -> Self {
         let mut header = tar::Header::new_ustar();
         header.as_old_mut().name[..item.name.len()].copy_from_slice(item.name.as_bytes());
         header.as_old_mut().linkname[..item.link.len()].copy_from_slice(item.link.as_bytes());
@@ -75,24 +75,24 @@ impl Tar {
         self
     }
 
-    pub fn file(self, name: &str, data: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn file(self, name: &str, data: impl AsRef<[u8]>) -> Self {
         self.item(&Item { name, data: data.as_ref(), ..Item::default() })
     }
 
-    pub fn dir(self, name: &str) -> Self {
+    pub(crate) fn dir(self, name: &str) -> Self {
         self.item(&Item { kind: b'5', name, mode: 0o755, ..Item::default() })
     }
 
-    pub fn symlink(self, name: &str, link: &str) -> Self {
+    pub(crate) fn symlink(self, name: &str, link: &str) -> Self {
         self.item(&Item { kind: b'2', name, link, mode: 0o777, ..Item::default() })
     }
 
-    pub fn hard_link(self, name: &str, link: &str) -> Self {
+    pub(crate) fn hard_link(self, name: &str, link: &str) -> Self {
         self.item(&Item { kind: b'1', name, link, ..Item::default() })
     }
 
     /// A pax header for the entry that follows.
-    pub fn pax(self, records: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn pax(self, records: &[(&str, &[u8])]) -> Self {
         let mut data = Vec::new();
         for (key, value) in records {
             let body = key.len() + value.len() + 3;
@@ -107,23 +107,23 @@ impl Tar {
         self.item(&Item { kind: b'x', name: "PaxHeaders/x", data: &data, ..Item::default() })
     }
 
-    pub fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend_from_slice(bytes);
         self
     }
 
-    pub fn done(mut self) -> Vec<u8> {
+    pub(crate) fn done(mut self) -> Vec<u8> {
         self.bytes.resize(self.bytes.len() + 1024, 0);
         self.bytes
     }
 }
 
 /// An image configuration for these layers.
-pub fn config(layers: &[&[u8]], cmd: &str) -> Vec<u8> {
+pub(crate) fn config(layers: &[&[u8]], cmd: &str) -> Vec<u8> {
     config_of(layers, cmd, ARCH)
 }
 
-pub fn config_of(layers: &[&[u8]], cmd: &str, architecture: &str) -> Vec<u8> {
+pub(crate) fn config_of(layers: &[&[u8]], cmd: &str, architecture: &str) -> Vec<u8> {
     let ids: Vec<String> = layers.iter().map(|layer| sha(layer)).collect();
     json!({
         "architecture": architecture, "os": "linux", "created": "2024-01-02T03:04:05Z",
@@ -136,7 +136,7 @@ pub fn config_of(layers: &[&[u8]], cmd: &str, architecture: &str) -> Vec<u8> {
 }
 
 /// What podman writes: `<hex>.json` and `<hex>.tar`.
-pub fn docker_archive(tags: &[&str], layers: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn docker_archive(tags: &[&str], layers: &[&[u8]]) -> Vec<u8> {
     let config = config(layers, "run");
     let mut tar = Tar::new();
     let mut names: Vec<String> = Vec::new();
@@ -154,13 +154,13 @@ pub fn docker_archive(tags: &[&str], layers: &[&[u8]]) -> Vec<u8> {
 
 /// Files of an OCI layout, by name.
 #[derive(Default, Clone)]
-pub struct Layout {
+pub(crate) struct Layout {
     pub files: Vec<(String, Vec<u8>)>,
     pub manifests: Vec<Value>,
 }
 
 impl Layout {
-    pub fn blob(&mut self, data: &[u8], media_type: &str) -> Value {
+    pub(crate) fn blob(&mut self, data: &[u8], media_type: &str) -> Value {
         let name = format!("blobs/sha256/{}", hex(data));
         if !self.files.iter().any(|(other, _)| *other == name) {
             self.files.push((name, data.to_vec()));
@@ -169,7 +169,7 @@ impl Layout {
     }
 
     /// A manifest of layers as stored, and what they are uncompressed.
-    pub fn manifest(&mut self, stored: &[&[u8]], config: &[u8]) -> Value {
+    pub(crate) fn manifest(&mut self, stored: &[&[u8]], config: &[u8]) -> Value {
         let config = self.blob(config, "application/vnd.oci.image.config.v1+json");
         let layers: Vec<Value> =
             stored.iter().map(|layer| self.blob(layer, "application/vnd.oci.image.layer.v1.tar+gzip")).collect();
@@ -177,12 +177,12 @@ impl Layout {
         self.blob(manifest.as_bytes(), "application/vnd.oci.image.manifest.v1+json")
     }
 
-    pub fn index(&mut self, manifests: &[Value]) -> Value {
+    pub(crate) fn index(&mut self, manifests: &[Value]) -> Value {
         let index = json!({"schemaVersion": 2, "manifests": manifests}).to_string();
         self.blob(index.as_bytes(), "application/vnd.oci.image.index.v1+json")
     }
 
-    pub fn with(mut self, name: Option<&str>, mut descriptor: Value) -> Self {
+    pub(crate) fn with(mut self, name: Option<&str>, mut descriptor: Value) -> Self {
         if let Some(name) = name {
             descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         }
@@ -198,11 +198,11 @@ impl Layout {
         files
     }
 
-    pub fn tar(&self) -> Vec<u8> {
+    pub(crate) fn tar(&self) -> Vec<u8> {
         self.all().iter().fold(Tar::new(), |tar, (name, data)| tar.file(name, data)).done()
     }
 
-    pub fn write(&self, dir: &Path) {
+    pub(crate) fn write(&self, dir: &Path) {
         for (name, data) in self.all() {
             let path = dir.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -212,13 +212,13 @@ impl Layout {
 }
 
 /// A store, room for archives, and a canary that nothing may touch.
-pub struct Lab {
+pub(crate) struct Lab {
     pub dir: tempfile::TempDir,
     pub store: ImageStore,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("canary")).unwrap();
@@ -227,44 +227,44 @@ impl Lab {
         Self { dir, store }
     }
 
-    pub fn lib(&self) -> PathBuf {
+    pub(crate) fn lib(&self) -> PathBuf {
         self.dir.path().join("lib")
     }
 
-    pub fn write(&self, name: &str, data: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, data: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir.path().join(name);
         fs::write(&path, data).unwrap();
         path
     }
 
-    pub fn load(&self, archive: &[u8]) -> Result<Vec<Image>, ImageError> {
+    pub(crate) fn load(&self, archive: &[u8]) -> Result<Vec<Image>, ImageError> {
         self.store.load(&self.write("archive.tar", archive), &mut |_| {})
     }
 
     /// Loads one image `x:1` of these layers, bottom first.
-    pub fn load_layers(&self, layers: &[&[u8]]) -> Result<Image, ImageError> {
+    pub(crate) fn load_layers(&self, layers: &[&[u8]]) -> Result<Image, ImageError> {
         let images = self.load(&docker_archive(&["localhost/x:1"], layers))?;
         Ok(images.into_iter().next().unwrap())
     }
 
     /// Loads one layer and tells its directory.
-    pub fn unpack(&self, layer: Tar) -> PathBuf {
+    pub(crate) fn unpack(&self, layer: Tar) -> PathBuf {
         self.load_layers(&[&layer.done()]).unwrap().layers.remove(0)
     }
 
     /// The whole chain of why a layer is refused; checks that nothing is left or harmed.
-    pub fn refuses(&self, layer: Tar) -> String {
+    pub(crate) fn refuses(&self, layer: Tar) -> String {
         self.refuses_archive(&docker_archive(&["x:1"], &[&layer.done()]))
     }
 
-    pub fn refuses_archive(&self, archive: &[u8]) -> String {
+    pub(crate) fn refuses_archive(&self, archive: &[u8]) -> String {
         let error = self.load(archive).expect_err("it must be refused");
         self.assert_clean();
         chain(&error)
     }
 
     /// Nothing in the store but its empty directories and locks; the canary and its neighbours as they were.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         let files: Vec<PathBuf> = tree(&self.lib()).into_iter().filter(|p| !p.is_dir()).collect();
         let left: Vec<_> = files.iter().filter(|p| p.extension().is_none_or(|e| e != "lock")).collect();
         assert!(left.is_empty(), "left behind: {left:?}");
@@ -273,7 +273,7 @@ impl Lab {
         self.assert_unharmed();
     }
 
-    pub fn assert_unharmed(&self) {
+    pub(crate) fn assert_unharmed(&self) {
         let names: Vec<_> = tree(&self.dir.path().join("canary")).into_iter().map(|p| p.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["file"]);
         assert_eq!(fs::read_to_string(self.dir.path().join("canary/file")).unwrap(), "untouched");
@@ -285,7 +285,7 @@ impl Lab {
 }
 
 /// All below `dir`, without following links.
-pub fn tree(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn tree(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(dir) else { return found };
     for entry in entries {
@@ -299,7 +299,7 @@ pub fn tree(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -53,7 +53,7 @@ fn another_program_is_another_image_and_gc_removes_the_old_one() {
     assert_eq!(new_store.gc(&|path| path == old.layers[0]).unwrap().kept, 1);
     assert_eq!(new_store.gc(&|_| false).unwrap().layers, 1);
     assert!(!old.layers[0].exists() && new.layers[0].exists());
-    assert_eq!(new_store.remove("toolbox", &|_| false).unwrap().deleted, [new.id.clone()]);
+    assert_eq!(new_store.remove("toolbox", &|_| false).unwrap().deleted, std::slice::from_ref(&new.id));
     assert!(!new.layers[0].exists());
     assert_eq!(new_store.find("toolbox").unwrap(), new, "it comes back");
 }

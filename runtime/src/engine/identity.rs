@@ -137,11 +137,6 @@ impl Prepared {
         tell(&mut report, &failure);
         failure
     }
-
-    /// The pipe on which failures after the fork are reported.
-    pub(super) fn report(&self) -> &OwnedFd {
-        &self.report
-    }
 }
 
 /// Writes a failure to the report pipe.

@@ -25,16 +25,16 @@ const APPLETS: &[&str] = &[
 ];
 
 /// Longer than any test needs; shorter than anyone waits.
-pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a future in a small runtime, with a time limit.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(TIME_LIMIT, future).await.expect("the test takes too long") })
 }
 
 /// What every test needs.
-pub struct Lab {
+pub(crate) struct Lab {
     pub dir: tempfile::TempDir,
     pub engine: Libcontainer,
     pub cgroup: Cgroup,
@@ -42,22 +42,22 @@ pub struct Lab {
     limits: Limits,
 }
 
-pub struct Output {
+pub(crate) struct Output {
     pub exit: Exit,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Limits::default(), |launcher| launcher)
     }
 
-    pub fn with_limits(limits: Limits) -> Self {
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         Self::with(limits, |launcher| launcher)
     }
 
-    pub fn with(limits: Limits, adjust: impl FnOnce(Launcher) -> Launcher) -> Self {
+    pub(crate) fn with(limits: Limits, adjust: impl FnOnce(Launcher) -> Launcher) -> Self {
         static SUBREAPER: Once = Once::new();
         SUBREAPER.call_once(|| {
             assert!(rustix::process::geteuid().is_root(), "these tests must run as root");
@@ -72,16 +72,16 @@ impl Lab {
         Self { dir, engine, cgroup, hierarchy, limits }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn rootfs(&self) -> PathBuf {
+    pub(crate) fn rootfs(&self) -> PathBuf {
         self.path("rootfs")
     }
 
     /// A container that runs `script` with the shell, as root without capabilities.
-    pub fn spec(&self, script: &str) -> Value {
+    pub(crate) fn spec(&self, script: &str) -> Value {
         json!({
             "ociVersion": "1.1.0",
             "root": { "path": self.rootfs() },
@@ -114,11 +114,11 @@ impl Lab {
     }
 
     /// Creates with pipes whose other ends are returned.
-    pub async fn create(&self, spec: &Value) -> Result<(Created, Pipes), EngineError> {
+    pub(crate) async fn create(&self, spec: &Value) -> Result<(Created, Pipes), EngineError> {
         self.create_named("box", spec, &self.cgroup).await
     }
 
-    pub async fn create_named(
+    pub(crate) async fn create_named(
         &self,
         name: &str,
         spec: &Value,
@@ -129,7 +129,7 @@ impl Lab {
         Ok((created, pipes))
     }
 
-    pub async fn create_with(
+    pub(crate) async fn create_with(
         &self,
         name: &str,
         spec: &Value,
@@ -146,7 +146,7 @@ impl Lab {
     }
 
     /// Creates, starts and waits.
-    pub async fn run(&self, spec: &Value) -> Result<Output, EngineError> {
+    pub(crate) async fn run(&self, spec: &Value) -> Result<Output, EngineError> {
         let (mut created, pipes) = self.create(spec).await?;
         created.start().await?;
         let output = pipes.finish(created.pidfd).await;
@@ -155,22 +155,22 @@ impl Lab {
     }
 
     /// The output of `script` in the container of [`Self::spec`], which must succeed.
-    pub async fn output(&self, script: &str) -> String {
+    pub(crate) async fn output(&self, script: &str) -> String {
         self.output_of(&self.spec(script)).await
     }
 
-    pub async fn output_of(&self, spec: &Value) -> String {
+    pub(crate) async fn output_of(&self, spec: &Value) -> String {
         let output = self.run(spec).await.unwrap_or_else(|e| panic!("{}", chain(&e)));
         assert_eq!((0, ""), (output.exit.code, output.stderr.as_str()), "stdout: {}", output.stdout);
         output.stdout
     }
 
-    pub async fn exec(&self, created: &Created, spec: &Value, process: &Value) -> Result<(Process, Pipes), EngineError> {
+    pub(crate) async fn exec(&self, created: &Created, spec: &Value, process: &Value) -> Result<(Process, Pipes), EngineError> {
         let (stdio, pipes) = Pipes::new();
         Ok((self.exec_with(created, spec, process, stdio).await?, pipes))
     }
 
-    pub async fn exec_with(
+    pub(crate) async fn exec_with(
         &self,
         created: &Created,
         spec: &Value,
@@ -190,12 +190,12 @@ impl Lab {
     }
 
     /// Removes what the engine keeps of a container, so that its name can be used again.
-    pub fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, name: &str) {
         fs::remove_dir_all(self.path(&format!("state-{name}"))).unwrap();
     }
 
     /// A further cgroup; removed with the others.
-    pub fn cgroup_below(&self, name: &str, limits: &Limits) -> Cgroup {
+    pub(crate) fn cgroup_below(&self, name: &str, limits: &Limits) -> Cgroup {
         Cgroup::create(&self.hierarchy, &format!("{}/{name}", self.cgroup.path()), limits).unwrap()
     }
 }
@@ -226,21 +226,21 @@ impl Drop for Lab {
 }
 
 /// Our ends of a process' standard descriptors.
-pub struct Pipes {
+pub(crate) struct Pipes {
     pub stdin: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
 }
 
 impl Pipes {
-    pub fn new() -> (Stdio, Self) {
+    pub(crate) fn new() -> (Stdio, Self) {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let ((stdin, in_), (out, stdout), (err, stderr)) = (pipe(), pipe(), pipe());
         (Stdio::Pipes { stdin, stdout, stderr }, Self { stdin: in_, stdout: out, stderr: err })
     }
 
     /// Reads all the output and waits for the process.
-    pub async fn finish(self, pidfd: OwnedFd) -> Output {
+    pub(crate) async fn finish(self, pidfd: OwnedFd) -> Output {
         drop(self.stdin);
         let (stdout, stderr) = (read_all(self.stdout), read_all(self.stderr));
         let exit = wait_exit(pidfd.as_fd()).await.unwrap();
@@ -256,12 +256,12 @@ fn read_all(fd: OwnedFd) -> std::thread::JoinHandle<String> {
     })
 }
 
-pub fn parse(spec: &Value) -> Spec {
+pub(crate) fn parse(spec: &Value) -> Spec {
     serde_json::from_value(spec.clone()).unwrap()
 }
 
 /// The whole chain of an error in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
@@ -273,14 +273,14 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Replaces a value inside a spec.
-pub fn set(mut spec: Value, pointer: &str, value: Value) -> Value {
+pub(crate) fn set(mut spec: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     spec.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(key.to_owned(), value);
     spec
 }
 
 /// A `Cap*` line of `/proc/PID/status`, and others like it.
-pub fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
+pub(crate) fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
     status
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -288,13 +288,13 @@ pub fn status_line<'a>(status: &'a str, name: &str) -> &'a str {
         .trim()
 }
 
-pub fn cgroup_path() -> String {
+pub(crate) fn cgroup_path() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("/minipod-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// `target/.../debug/examples/launcher`, beside `deps` where this test is.
-pub fn launcher_program() -> PathBuf {
+pub(crate) fn launcher_program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples/launcher");
     assert!(program.exists(), "{} is missing: run cargo build --examples, as cargo test without --test does", program.display());
