@@ -51,9 +51,15 @@ impl Hierarchy {
     /// # Errors
     /// `NotFound` when no cgroup file system is mounted or, on v1, `pids` is missing; what reading reports.
     pub fn detect() -> io::Result<Self> {
-        Self::from_mountinfo(&std::fs::read_to_string("/proc/self/mountinfo")?, |root| {
-            std::fs::read_to_string(root.join("cgroup.controllers"))
-        })
+        Self::from_mountinfo(&std::fs::read_to_string("/proc/self/mountinfo")?)
+    }
+
+    /// As [`Self::detect`], of another mount namespace that has the mounts at the same places.
+    ///
+    /// # Errors
+    /// As [`Self::detect`].
+    pub fn from_mountinfo(text: &str) -> io::Result<Self> {
+        Self::choose(text, |root| std::fs::read_to_string(root.join("cgroup.controllers")))
     }
 
     /// Whether this is cgroup v2.
@@ -61,7 +67,7 @@ impl Hierarchy {
         matches!(self.0, Kind::V2 { .. })
     }
 
-    fn from_mountinfo(text: &str, controllers: impl Fn(&Path) -> io::Result<String>) -> io::Result<Self> {
+    fn choose(text: &str, controllers: impl Fn(&Path) -> io::Result<String>) -> io::Result<Self> {
         let mounts: Vec<CgroupMount> = text.lines().filter_map(CgroupMount::parse).collect();
         let unified = mounts.iter().find(|m| m.v2).map(|m| m.at.clone());
         let v1: Vec<&CgroupMount> = mounts.iter().filter(|m| !m.v2).collect();
@@ -125,20 +131,20 @@ mod tests {
 
     #[test]
     fn hybrid_is_v1_unless_the_unified_tree_has_the_controllers() {
-        let hybrid = Hierarchy::from_mountinfo(HYBRID, |_| Ok("hugetlb\n".into())).unwrap();
+        let hybrid = Hierarchy::choose(HYBRID, |_| Ok("hugetlb\n".into())).unwrap();
         let Kind::V1 { used, all } = hybrid.0 else { panic!("v1 expected") };
         let names: Vec<Controller> = used.iter().map(|(c, _)| *c).collect();
         assert_eq!(vec![Controller::Pids, Controller::Memory, Controller::Cpu, Controller::Cpuacct], names);
         assert_eq!(used[2].1, used[3].1, "mounted together");
         assert_eq!(4, all.len());
 
-        let v2 = Hierarchy::from_mountinfo(HYBRID, |_| Ok("cpu memory pids\n".into())).unwrap();
+        let v2 = Hierarchy::choose(HYBRID, |_| Ok("cpu memory pids\n".into())).unwrap();
         assert!(v2.is_v2());
     }
 
     #[test]
     fn no_cgroups_is_an_error_that_says_so() {
-        let error = Hierarchy::from_mountinfo("", |_| Ok(String::new())).unwrap_err();
+        let error = Hierarchy::choose("", |_| Ok(String::new())).unwrap_err();
         assert_eq!(io::ErrorKind::NotFound, error.kind());
     }
 
