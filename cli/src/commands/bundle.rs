@@ -16,6 +16,9 @@ use crate::layers;
 use crate::manifests;
 use crate::output::{self, line};
 
+/// The oldest version that has all we write: crun 1.8 takes no other than 1.0.
+const VERSION: &str = "1.0.2";
+
 /// Write the OCI bundles of a manifest, ready for runc or crun
 ///
 /// DIR/<container>/ gets config.json and rootfs/, a copy of the image. Each bundle stands for itself, with namespaces of its own
@@ -151,6 +154,7 @@ impl<'a> Writer<'a> {
             seccomp_root: Path::new("/var/lib/kubelet/seccomp"),
         };
         let mut spec = spec::container(self.plan, container, &context).map_err(|source| self.failed(container, source))?;
+        spec.set_version(VERSION.to_owned());
         if self.namespaces.uts == Namespace::New {
             spec.set_hostname(Some(self.plan.hostname.clone()));
         }
