@@ -71,7 +71,7 @@ pub(super) fn unpack(
     let mut stored = Hashing::new(Counting { inner: blob.open()?, done: 0, told: 0, progress });
     let decoded = compression::decode(&mut stored).map_err(|e| fail(LayerError::Read(e)))?;
     // A stream longer than its limits allow fails as a wrong digest, after a bounded time.
-    let bounded = decoded.into_reader().take(limits.layer_bytes.saturating_mul(2));
+    let bounded = decoded.into_reader().take(limits.layer_bytes.saturating_mul(2).saturating_add(1 << 20));
     let mut plain = Hashing::new(bounded);
     let unpacked = unpack::unpack(&mut TarReader::new(Forward(&mut plain), limits), root, limits);
     let contents = match unpacked {

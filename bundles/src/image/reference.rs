@@ -188,7 +188,7 @@ mod tests {
             ("localhost:5000/x", "localhost:5000/x:latest"),
             ("quay.io/a/b/c:V1", "quay.io/a/b/c:V1"),
             ("[::1]:5000/x:2", "[::1]:5000/x:2"),
-            ("a-b__c.d/e--f", "docker.io/a-b__c.d/e--f:latest"),
+            ("a-b__c/e--f.g", "docker.io/a-b__c/e--f.g:latest"),
             ("minipod.local/toolbox", "minipod.local/toolbox:latest"),
         ] {
             assert_eq!(normal(given), wanted, "{given}");

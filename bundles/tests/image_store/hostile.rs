@@ -71,11 +71,10 @@ fn later_entries_replace_earlier_ones_without_following_them() {
     let file = file.to_str().unwrap();
     let root = lab.unpack(
         Tar::new()
-            // A directory becomes a link out, then entries go through it.
+            // A directory becomes a link out.
             .dir("d/")
             .file("d/inner", "")
             .symlink("d", dir)
-            .file("d/file", "evil")
             // A link to a file is replaced, not written through.
             .symlink("f", file)
             .file("f", "new")
@@ -150,15 +149,26 @@ fn overlay_marks_and_host_labels_are_left_out() {
 }
 
 #[test]
+fn an_entry_through_a_link_out_is_refused() {
+    let lab = Lab::new();
+    let canary = lab.dir.path().join("canary");
+    let layer = Tar::new().symlink("d", canary.to_str().unwrap()).file("d/file", "evil").done();
+    let error = lab.load(&docker_archive(&[], &[&layer])).unwrap_err();
+    lab.assert_unharmed();
+    lab.assert_clean();
+    assert!(chain(&error).contains("`d` is a symbolic link"), "{}", chain(&error));
+}
+
+#[test]
 fn limits_end_bombs() {
     let small = |limits: Limits, layer: Tar| {
         let mut lab = Lab::new();
-        lab.store = bundles::image::ImageStore::open(&lab.lib()).unwrap().with_limits(limits);
+        lab.store = bundles::image::ImageStore::open(&lab.lib()).unwrap().with_limits(limits.clone());
         let layer = layer.done();
         for archive in [docker_archive(&[], &[&layer]), gzip(&docker_archive(&[], &[&layer]))] {
             let error = lab.load(&archive).unwrap_err();
             lab.assert_clean();
-            assert!(chain(&error).contains("(the limit)"), "{}", chain(&error));
+            assert!(chain(&error).contains("(the limit)"), "{limits:?}: {}", chain(&error));
         }
     };
     let many = || (0..20).fold(Tar::new(), |tar, n| tar.dir(&format!("d{n}/")));
