@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::sys;
+use nix::sys::signal::Signal;
+
+use crate::sys::{self, Disposition};
 use crate::tool::{Outcome, Usage, arguments, complain, plain};
 
 const HELP: &str = "usage: httpd [-f] [-v] [-p [ADDRESS:]PORT] [-h DIRECTORY]\n";
@@ -74,6 +76,8 @@ fn listen_address(text: &str) -> Outcome<SocketAddr> {
 
 fn serve(options: Options) -> Outcome<()> {
     let listener = TcpListener::bind(options.listen).map_err(|error| Usage(format!("listen on {}: {}", options.listen, plain(&error))))?;
+    // sendfile(2), which io::copy uses, knows no MSG_NOSIGNAL: a client that goes away must not end the server.
+    sys::on_signal(Signal::SIGPIPE, Disposition::Ignore)?;
     // Bound, so who started it may connect as soon as it returns.
     if !options.foreground && sys::fork()?.is_some() {
         return Ok(());

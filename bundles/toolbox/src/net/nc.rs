@@ -1,9 +1,12 @@
 //! `nc`: standard input and output joined to a TCP or UDP socket, both ways at once; each direction ends by itself.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::resolve::address;
 use crate::sys;
@@ -145,31 +148,26 @@ fn listen_tcp(options: &Options) -> Outcome<()> {
     }
 }
 
-/// Copies both ways until the peer ends its; our input's end is passed on at once.
+/// Copies both ways until the peer ends its; our input's end is passed on at once. When the peer has ended, what is
+/// there of our input is still sent, but no more is waited for.
 fn join(stream: &TcpStream, wait: Option<Duration>) -> io::Result<()> {
     stream.set_read_timeout(wait)?;
     let sender = stream.try_clone()?;
-    // Not joined: it may sit in a read of standard input when the peer is long gone; the process ends without it.
-    thread::spawn(move || {
-        let mut buffer = [0; 16_384];
-        loop {
-            match sys::read(0, &mut buffer) {
-                Ok(0) => break,
-                Ok(got) => {
-                    if (&sender).write_all(&buffer[..got]).is_err() {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        // A peer that is gone already needs no telling.
-        sender.shutdown(Shutdown::Write).ok();
-    });
+    let (ended, end) = io::pipe()?;
+    let sending = thread::spawn(move || send_input(&sender, &ended));
+    let received = receive(stream);
+    // The sender's poll sees the other end close.
+    drop(end);
+    match sending.join() {
+        Ok(()) => received,
+        Err(_) => Err(io::Error::other("the sending thread panicked")),
+    }
+}
+
+fn receive(mut stream: &TcpStream) -> io::Result<()> {
     let mut buffer = [0; 16_384];
     loop {
-        match (&*stream).read(&mut buffer) {
+        match stream.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(got) => sys::write_all(1, &buffer[..got])?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -178,6 +176,30 @@ fn join(stream: &TcpStream, wait: Option<Duration>) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+}
+
+fn send_input(mut stream: &TcpStream, ended: &PipeReader) {
+    let input = io::stdin();
+    let mut buffer = [0; 16_384];
+    loop {
+        let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::NONE).is_err() {
+            continue; // EINTR: the descriptors are valid
+        }
+        if !fds[0].any().unwrap_or(false) {
+            return;
+        }
+        match sys::read(0, &mut buffer) {
+            Ok(0) => break,
+            // A peer that is gone is found so by the reading side as well, which says it.
+            Ok(got) if stream.write_all(&buffer[..got]).is_err() => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    // A peer that is gone already needs no telling.
+    stream.shutdown(Shutdown::Write).ok();
 }
 
 fn connect_udp(options: &Options) -> Outcome<()> {
