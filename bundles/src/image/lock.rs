@@ -64,6 +64,8 @@ impl Drop for Lock {
 /// While it lives, nothing is removed from the store: take it before looking up an image and drop it once the use of its
 /// layers is on disk, where the caller of [`ImageStore::gc`](super::ImageStore::gc) looks.
 ///
+/// Who holds it must not remove or collect in the same thread: that waits for the hold to end.
+///
 /// A process that forks must drop it in the parent only after the child no longer needs it: either's drop ends both.
 #[derive(Debug)]
 pub struct Hold {
