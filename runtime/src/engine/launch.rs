@@ -117,7 +117,7 @@ impl Launcher {
         let (memory, (reply, reply_theirs), (report, report_theirs)) =
             channels().map_err(failed("make the channels of the"))?;
 
-        let pidfd = {
+        let (pid, pidfd) = {
             let mut fds = vec![
                 (memory.as_fd(), REQUEST_FD),
                 (reply_theirs.as_fd(), REPLY_FD),
@@ -136,8 +136,7 @@ impl Launcher {
         match tokio::time::timeout(self.time_limit, listen(&reply, &pidfd, &mut heard)).await {
             Ok(result) => result.map_err(failed("listen to the"))?,
             Err(_) => {
-                process::send_signal(pidfd.as_fd(), Signal::KILL).map_err(failed("kill the"))?;
-                process::wait_exit(pidfd.as_fd()).await.map_err(failed("reap the"))?;
+                end(&pidfd, pid).await.map_err(failed("end the"))?;
                 hear(&reply, &mut heard).map_err(failed("listen to the"))?;
                 return Err(Failed { error: EngineError::TimedOut(self.time_limit), process: heard.ready });
             }
@@ -147,7 +146,7 @@ impl Launcher {
         conclude(heard, exit.code, reply, report)
     }
 
-    fn spawn(&self, fds: &[(BorrowedFd<'_>, i32)]) -> io::Result<OwnedFd> {
+    fn spawn(&self, fds: &[(BorrowedFd<'_>, i32)]) -> io::Result<(u32, OwnedFd)> {
         // Out of the way of the numbers they are to have.
         let lifted = |fd: BorrowedFd<'_>| fcntl_dupfd_cloexec(fd, FIRST_UNUSED_FD);
         let program = lifted(self.program.as_fd())?;
@@ -159,10 +158,26 @@ impl Launcher {
 
         let path = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd()))?;
         let pid = sys::spawn(&path, &CString::new(LAUNCHER_ARGV0)?, &given)?;
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         // Our child and not reaped, so the pid is its own.
-        Ok(pidfd_open(pid.ok_or_else(|| io::Error::other("pid 0"))?, PidfdFlags::empty())?)
+        Ok((pid, pidfd_open(raw.ok_or_else(|| io::Error::other("pid 0"))?, PidfdFlags::empty())?))
     }
+}
+
+/// Kills a launcher and its children and reaps them all. Some of the children may be zombies already, which no cgroup
+/// lists: left to us by the launcher's end, they would stay.
+async fn end(pidfd: &OwnedFd, pid: u32) -> io::Result<()> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    // Not reaped while the launcher lives, so the pids are still theirs.
+    let children = children.split_whitespace().filter_map(|child| ProcessId::of(child.parse().ok()?).ok());
+    let children: Vec<OwnedFd> = children.filter_map(|child| child.pidfd().transpose()).collect::<io::Result<_>>()?;
+    process::send_signal(pidfd.as_fd(), Signal::KILL)?;
+    process::wait_exit(pidfd.as_fd()).await?;
+    for child in children {
+        process::send_signal(child.as_fd(), Signal::KILL)?;
+        super::reap(child).await?;
+    }
+    Ok(())
 }
 
 /// Hears all the launcher says until it has ended. It ends at once when it is done.

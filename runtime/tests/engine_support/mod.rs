@@ -39,7 +39,6 @@ pub(crate) struct Lab {
     pub engine: Libcontainer,
     pub cgroup: Cgroup,
     pub hierarchy: Hierarchy,
-    limits: Limits,
 }
 
 pub(crate) struct Output {
@@ -58,6 +57,14 @@ impl Lab {
     }
 
     pub(crate) fn with(limits: Limits, adjust: impl FnOnce(Launcher) -> Launcher) -> Self {
+        Self::with_program(&launcher_program(), limits, adjust)
+    }
+
+    pub(crate) fn with_program(
+        program: &Path,
+        limits: Limits,
+        adjust: impl FnOnce(Launcher) -> Launcher,
+    ) -> Self {
         static SUBREAPER: Once = Once::new();
         SUBREAPER.call_once(|| {
             assert!(rustix::process::geteuid().is_root(), "these tests must run as root");
@@ -66,10 +73,10 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix("minipod-engine-").tempdir().unwrap();
         make_rootfs(&dir.path().join("rootfs"));
         let hierarchy = Hierarchy::detect().unwrap();
+        let launcher = Launcher::new(protected(program).unwrap(), dir.path().join("seccomp"));
         let cgroup = Cgroup::create(&hierarchy, &cgroup_path(), &limits).unwrap();
-        let launcher = Launcher::new(protected(&launcher_program()).unwrap(), dir.path().join("seccomp"));
         let engine = Libcontainer::new(adjust(launcher), &hierarchy);
-        Self { dir, engine, cgroup, hierarchy, limits }
+        Self { dir, engine, cgroup, hierarchy }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
