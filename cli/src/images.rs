@@ -1,7 +1,8 @@
 //! Finds the images of pods in the store.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bundles::image::{Hold, ImageStore};
 use bundles::plan::{PodPlan, RootSource};
@@ -47,7 +48,7 @@ pub(crate) fn resolve(layout: &Layout, plans: &mut [&mut PodPlan]) -> Result<Opt
 }
 
 /// The layers that pods on disk use, stopped ones included: they can be started again.
-pub(crate) fn layers_in_use(pods: &Store) -> Result<HashSet<PathBuf>, Error> {
+fn layers_in_use(pods: &Store) -> Result<HashSet<PathBuf>, Error> {
     let mut used = HashSet::new();
     for (dir, _) in pods.list()? {
         let plan = match dir.plan().map_err(Error::from) {
@@ -61,4 +62,17 @@ pub(crate) fn layers_in_use(pods: &Store) -> Result<HashSet<PathBuf>, Error> {
         }
     }
     Ok(used)
+}
+
+/// Whether a pod uses a layer. Looked up when first asked, which is under the image store's locks: a pod that starts
+/// before that is seen, one that starts after it finds its layers gone before it has begun. What cannot be looked up is in use.
+pub(crate) fn in_use(pods: &Store) -> impl Fn(&Path) -> bool {
+    let used = OnceCell::new();
+    move |layer| match used.get_or_init(|| layers_in_use(pods)) {
+        Ok(used) => used.contains(layer),
+        Err(error) => {
+            tracing::warn!(%error, "pods not readable: no layer is removed");
+            true
+        }
+    }
 }

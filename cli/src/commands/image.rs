@@ -127,14 +127,14 @@ impl Image {
             Action::Inspect(inspect) => output::document(&store.find(&inspect.image)?, inspect.output)?,
             Action::Tag(tag) => store.tag(&tag.image, &tag.name)?,
             Action::Rm(rm) => {
-                let used = images::layers_in_use(&pods)?;
+                let in_use = images::in_use(&pods);
                 for image in &rm.images {
-                    tell(&store.remove(image, &|layer| used.contains(layer))?)?;
+                    tell(&store.remove(image, &in_use)?)?;
                 }
             }
             Action::Prune(Prune {}) => {
-                let used = images::layers_in_use(&pods)?;
-                tell(&store.prune(&|layer| used.contains(layer))?)?;
+                let in_use = images::in_use(&pods);
+                tell(&store.prune(&in_use)?)?;
             }
         }
         Ok(0)
