@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::getpid;
 
 use crate::sys::{self, Disposition};
 use crate::tool::{Outcome, Usage, arguments, complain, plain};
@@ -18,6 +19,8 @@ const HELP: &str = "usage: httpd [-f] [-v] [-p [ADDRESS:]PORT] [-h DIRECTORY]\n"
 const MAX_HEAD: u64 = 16 * 1024;
 /// A client that says or takes nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+const FORBIDDEN: &str = "403 Forbidden";
+const NOT_FOUND: &str = "404 Not Found";
 
 struct Options {
     listen: SocketAddr,
@@ -63,6 +66,8 @@ fn options(args: Vec<String>) -> Outcome<Options> {
     if !options.root.is_dir() {
         return Err(Usage(format!("{}: not a directory", options.root.display())).into());
     }
+    // What `inside` compares with.
+    options.root = fs::canonicalize(&options.root)?;
     Ok(options)
 }
 
@@ -75,7 +80,11 @@ fn listen_address(text: &str) -> Outcome<SocketAddr> {
 }
 
 fn serve(options: Options) -> Outcome<()> {
-    let listener = TcpListener::bind(options.listen).map_err(|error| Usage(format!("listen on {}: {}", options.listen, plain(&error))))?;
+    // In the background the process that started it, PID 1 or not, is gone at once.
+    if options.foreground && getpid().as_raw() == 1 {
+        end_when_told()?;
+    }
+    let listener = TcpListener::bind(options.listen).map_err(|error| Usage(format!("bind: {}", plain(&error))))?;
     // sendfile(2), which io::copy uses, knows no MSG_NOSIGNAL: a client that goes away must not end the server.
     sys::on_signal(Signal::SIGPIPE, Disposition::Ignore)?;
     // Bound, so who started it may connect as soon as it returns.
@@ -98,6 +107,20 @@ fn serve(options: Options) -> Outcome<()> {
             complain("httpd", &format!("start a thread: {}", plain(&error)));
         }
     }
+    Ok(())
+}
+
+/// Ends the process at SIGTERM or SIGINT. For PID 1, to which the kernel gives no signal that it has not asked for
+/// (pid_namespaces(7)); blocked and waited for, they end it at any point. The status is a shell's word for the same.
+fn end_when_told() -> Outcome<()> {
+    let told = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    // Threads started from here on inherit the mask, so only the waiting one gets them.
+    told.thread_block()?;
+    thread::Builder::new().spawn(move || {
+        if let Ok(signal) = told.wait() {
+            sys::exit_now(128 + signal as i32);
+        }
+    })?;
     Ok(())
 }
 
@@ -131,22 +154,45 @@ fn answer(stream: &TcpStream, options: &Options) -> io::Result<()> {
         _ => return refuse(stream, "405 Method Not Allowed"),
     };
     let Some(relative) = path_of(target) else { return refuse(stream, "400 Bad Request") };
-    let path = options.root.join(&relative);
-    match fs::metadata(&path) {
-        Ok(meta) if meta.is_dir() && !target.split('?').next().unwrap_or_default().ends_with('/') => {
-            let location = format!("Location: {}/\r\n", target.split('?').next().unwrap_or_default());
-            head(stream, "301 Moved Permanently", &location, "text/plain", 0)
-        }
-        Ok(meta) if meta.is_dir() => match File::open(path.join("index.html")) {
-            Ok(file) => send(stream, file, "text/html", with_body),
-            Err(_) => listing(stream, &path, target, with_body),
-        },
-        Ok(meta) if meta.is_file() => match File::open(&path) {
-            Ok(file) => send(stream, file, kind_of(&path), with_body),
-            Err(_) => refuse(stream, "403 Forbidden"),
-        },
-        Ok(_) => refuse(stream, "403 Forbidden"),
-        Err(_) => refuse(stream, "404 Not Found"),
+    match inside(&options.root, &options.root.join(&relative)) {
+        Ok(path) if path.is_dir() => directory(stream, &options.root, &path, target, with_body),
+        Ok(path) => send_file(stream, &path, kind_of(&relative), with_body),
+        Err(status) => refuse(stream, status),
+    }
+}
+
+/// Where `path` leads when that is in `root`, else the status to refuse it with: a link may point anywhere.
+fn inside(root: &Path, path: &Path) -> Result<PathBuf, &'static str> {
+    match fs::canonicalize(path) {
+        Ok(real) if real.starts_with(root) => Ok(real),
+        Ok(_) => Err(FORBIDDEN),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(FORBIDDEN),
+        Err(_) => Err(NOT_FOUND),
+    }
+}
+
+fn directory(stream: &TcpStream, root: &Path, path: &Path, target: &str, with_body: bool) -> io::Result<()> {
+    let asked = target.split(['?', '#']).next().unwrap_or_default();
+    if !asked.ends_with('/') {
+        // One slash at the start: two would make the name that follows a host.
+        let location = format!("Location: /{}/\r\n", asked.trim_start_matches('/'));
+        return head(stream, "301 Moved Permanently", &location, "text/plain", 0);
+    }
+    match inside(root, &path.join("index.html")) {
+        Ok(index) => send_file(stream, &index, "text/html", with_body),
+        Err(NOT_FOUND) => listing(stream, path, target, with_body),
+        Err(status) => refuse(stream, status),
+    }
+}
+
+/// Sends a regular file; opening a FIFO would wait for its writer.
+fn send_file(stream: &TcpStream, path: &Path, kind: &str, with_body: bool) -> io::Result<()> {
+    if !path.is_file() {
+        return refuse(stream, FORBIDDEN);
+    }
+    match File::open(path) {
+        Ok(file) => send(stream, file, kind, with_body),
+        Err(_) => refuse(stream, FORBIDDEN),
     }
 }
 
@@ -222,7 +268,7 @@ fn send(mut stream: &TcpStream, file: File, kind: &str, with_body: bool) -> io::
 }
 
 fn listing(mut stream: &TcpStream, directory: &Path, target: &str, with_body: bool) -> io::Result<()> {
-    let Ok(entries) = fs::read_dir(directory) else { return refuse(stream, "403 Forbidden") };
+    let Ok(entries) = fs::read_dir(directory) else { return refuse(stream, FORBIDDEN) };
     let mut names: Vec<String> = entries
         .flatten()
         .map(|entry| {
