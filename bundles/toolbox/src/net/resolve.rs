@@ -130,7 +130,7 @@ fn query(config: &Config, name: &str, kind: TYPE) -> io::Result<Vec<IpAddr>> {
 }
 
 fn query_one(server: IpAddr, name: &str, kind: TYPE) -> io::Result<Vec<IpAddr>> {
-    let id = u16::try_from(std::process::id() & 0xffff).unwrap_or(1) ^ TYPE_MARK * u16::from(kind == TYPE::AAAA);
+    let id = u16::try_from(std::process::id() & 0xffff).unwrap_or(1) ^ (TYPE_MARK * u16::from(kind == TYPE::AAAA));
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
     packet.questions.push(Question::new(Name::new(name).map_err(io::Error::other)?, kind.into(), CLASS::IN.into(), false));
