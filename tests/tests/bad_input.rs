@@ -113,11 +113,11 @@ fn who_is_not_root_is_told() {
 fn a_full_disk_is_named_and_leaves_nothing() {
     let Some(mp) = Minipod::new() else { return };
     let root = mp.root().to_str().expect("UTF-8").to_owned();
-    let _ = Cmd::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "small", &root]).run().ok();
+    drop(Cmd::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "small", &root]).run().ok());
     let path = mp.manifest("p.json", &pod("p", &[container("c", FOREVER)]).to_string());
     let output = mp.run(&["run", "-d", &path]);
     let pods = mp.pods();
-    let _ = Cmd::new("umount").arg(&root).run().ok();
+    drop(Cmd::new("umount").arg(&root).run().ok());
     let said = output.fails(125);
     assert!(said.to_lowercase().contains("no space left"), "{said}");
     assert!(pods.is_empty(), "{pods:?}");
@@ -128,7 +128,7 @@ fn a_full_disk_is_named_and_leaves_nothing() {
 fn a_full_disk_later_on_leaves_nothing_either() {
     let Some(mp) = Minipod::new() else { return };
     let root = mp.root().to_str().expect("UTF-8").to_owned();
-    let _ = Cmd::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "small", &root]).run().ok();
+    drop(Cmd::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "small", &root]).run().ok());
     let path = mp.manifest("p.json", &pod("p", &[container("c", FOREVER)]).to_string());
     // The image fits; then the disk is filled to the last byte.
     let first = mp.run(&["run", "-d", &path]);
@@ -137,7 +137,7 @@ fn a_full_disk_later_on_leaves_nothing_either() {
     let _full = Cmd::new("sh").args(["-c", &filler]).run();
     let output = mp.run(&["run", "-d", &path]);
     let pods = mp.run(&["ps", "-a", "-o", "name"]);
-    let _ = Cmd::new("umount").arg(&root).run().ok();
+    drop(Cmd::new("umount").arg(&root).run().ok());
     assert_eq!((first.code(), down.code()), (0, 0), "{first}{down}");
     let said = output.fails(125);
     assert!(said.to_lowercase().contains("no space left"), "{said}");

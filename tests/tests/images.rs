@@ -69,7 +69,7 @@ fn an_oci_layout_and_its_archive_are_the_same_image() {
     assert_eq!(mp.foreground(&once("example.test/oci:1")).stdout, PRINTED);
     mp.ok(&["image", "rm", "example.test/oci:1"]);
     let archive = mp.file("oci.tar");
-    let _ = Cmd::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&dir).arg(".").run().ok();
+    drop(Cmd::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&dir).arg(".").run().ok());
     mp.ok(&["image", "load", archive.to_str().expect("UTF-8")]);
     assert_eq!(mp.foreground(&once("example.test/oci:1")).stdout, PRINTED);
 }
@@ -137,7 +137,7 @@ fn a_bundle_may_be_a_container() {
     let bundle = mp.file("bundle");
     fs::create_dir(&bundle).expect("make a bundle");
     let root = rootfs(&mp, &busybox);
-    let _ = Cmd::new("runc").args(["spec", "-b"]).arg(&bundle).run().ok();
+    drop(Cmd::new("runc").args(["spec", "-b"]).arg(&bundle).run().ok());
     let path = bundle.join("config.json");
     let mut spec: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
     spec["root"]["path"] = json!(root);

@@ -24,7 +24,7 @@ fn term_may_be_caught_within_the_period_of_grace() {
     ready(&mp, "kind");
     let stopped = mp.run(&["stop", "kind"]);
     assert!(stopped.took < Duration::from_secs(10), "{stopped}");
-    let _ = stopped.ok();
+    drop(stopped.ok());
     let status = mp.status("kind", "c");
     assert_eq!(status["state"]["terminated"]["exitCode"], 7, "{status:#}");
     assert!(mp.ok(&["logs", "-c", "c", "kind"]).contains("caught"));
@@ -94,7 +94,7 @@ fn kill_sends_the_signal() {
     mp.ok(&["kill", "-s", "USR1", "sig/c"]);
     eventually(LIMIT, "the signal arrives", || mp.ok(&["logs", "-c", "c", "sig"]).contains("got usr1").then_some(()));
     mp.ok(&["kill", "-s", "INT", "sig"]);
-    let _ = mp.run(&["wait", "sig/c"]);
+    drop(mp.run(&["wait", "sig/c"]));
     assert_eq!(mp.status("sig", "c")["state"]["terminated"]["exitCode"], 9);
 }
 
@@ -109,7 +109,7 @@ fn wait_tells_how_it_ended() {
     assert_eq!(late.code(), 124, "{late}");
     let removed = mp.cmd().args(["wait", "--for", "removed", "--timeout", "20s", "stays"]).spawn();
     mp.ok(&["rm", "-f", "stays"]);
-    let _ = removed.finish(LIMIT).ok();
+    drop(removed.finish(LIMIT).ok());
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn long_lines_come_whole_out_of_parts() {
     let Some(mp) = Minipod::new() else { return };
     let never = json!({ "spec": { "restartPolicy": "Never" } });
     mp.up(&with(pod("long", &[container("c", "head -c 40000 /dev/zero | tr '\\0' x; echo; echo end")]), never));
-    let _ = mp.run(&["wait", "long"]);
+    drop(mp.run(&["wait", "long"]));
     let lines = cri_lines(&mp.log_dir("long", "c").join("0.log"));
     assert!(lines.iter().any(|line| line.tag == "P") && lines.iter().all(|line| line.message.len() <= 16384), "kubelet's limit");
     assert_eq!(mp.ok(&["logs", "-c", "c", "long"]), format!("{}\nend\n", "x".repeat(40000)));
@@ -34,7 +34,7 @@ fn all_containers_are_shown_prefixed_and_one_is_not() {
     let Some(mp) = Minipod::new() else { return };
     let never = json!({ "spec": { "restartPolicy": "Never" } });
     mp.up(&with(pod("two", &[container("a", "echo 1; echo 2; echo 3"), container("b", "echo 4")]), never));
-    let _ = mp.run(&["wait", "two"]);
+    drop(mp.run(&["wait", "two"]));
     let mut all: Vec<String> = mp.ok(&["logs", "two"]).lines().map(ToOwned::to_owned).collect();
     all.sort();
     assert_eq!(all, ["[a] 1", "[a] 2", "[a] 3", "[b] 4"]);
@@ -54,7 +54,7 @@ fn following_ends_with_the_container() {
     mp.up(&with(pod("tail", &[container("c", script)]), never));
     let mut following = mp.cmd().args(["logs", "-f", "-c", "c", "tail"]).spawn();
     following.wait_for("first\n");
-    let _ = mp.sh("tail", "touch /go; echo");
+    drop(mp.sh("tail", "touch /go; echo"));
     assert_eq!(following.finish(LIMIT).ok(), "first\nlast\n");
 }
 

@@ -74,7 +74,7 @@ fn the_pods_own_files() {
 fn shared_memory_and_ipc_are_the_pods() {
     let Some(mp) = Minipod::new() else { return };
     mp.up(&pod("shm", &[container("a", FOREVER), container("b", FOREVER)]));
-    let _ = mp.sh("shm/a", "echo seen > /dev/shm/f");
+    drop(mp.sh("shm/a", "echo seen > /dev/shm/f"));
     assert_eq!(mp.sh("shm/b", "cat /dev/shm/f"), "seen");
     assert_eq!(mp.sh("shm/b", "stat -c %a /dev/shm"), "1777");
 }

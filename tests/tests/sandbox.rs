@@ -157,7 +157,7 @@ fn host_namespaces_are_the_hosts() {
 fn a_pod_without_a_network_has_only_loopback() {
     let Some(mp) = Minipod::new() else { return };
     let path = mp.manifest("none.json", &pod("none", &[container("a", FOREVER)]).to_string());
-    let _ = mp.ok(&["run", "-d", "--network", "none", &path]);
+    drop(mp.ok(&["run", "-d", "--network", "none", &path]));
     let devices = mp.sh("none/a", "cat /proc/net/dev");
     let names: Vec<&str> = devices.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim).collect();
     assert_eq!(names, ["lo"]);

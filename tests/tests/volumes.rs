@@ -19,7 +19,7 @@ fn an_empty_dir_is_shared_and_goes_with_the_pod() {
     for (name, source) in [("disk", json!({ "emptyDir": {} })), ("memory", json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } }))] {
         mp.up(&with(pod(name, &[mounted("a", "/a"), mounted("b", "/b")]), volume(source)));
         assert_eq!(mp.sh(&format!("{name}/a"), "ls -A /a; stat -c %a /a"), "777");
-        let _ = mp.sh(&format!("{name}/a"), "echo $$ > /a/f; echo there");
+        drop(mp.sh(&format!("{name}/a"), "echo $$ > /a/f; echo there"));
         assert_eq!(mp.sh(&format!("{name}/b"), "test -s /b/f && echo shared"), "shared");
     }
     assert_eq!(mp.sh("memory/a", "grep ' /a ' /proc/self/mounts").split(' ').nth(2), Some("tmpfs"));
@@ -33,7 +33,7 @@ fn an_empty_dir_is_shared_and_goes_with_the_pod() {
 fn an_empty_dir_survives_a_restart_of_the_container() {
     let Some(mp) = Minipod::new() else { return };
     mp.up(&with(pod("stays", &[mounted("a", "/v")]), volume(json!({ "emptyDir": {} }))));
-    let _ = mp.sh("stays/a", "echo kept > /v/f; echo lost > /f; echo");
+    drop(mp.sh("stays/a", "echo kept > /v/f; echo lost > /f; echo"));
     mp.ok(&["restart", "stays/a"]);
     assert_eq!(mp.sh("stays/a", "cat /v/f; test -e /f || echo fresh"), "kept\nfresh");
 }
@@ -49,7 +49,7 @@ fn host_paths_by_type() {
         mp.up(&with(pod(name, &[mounted("a", "/v")]), at(path, kind)));
     }
     assert_eq!(mp.sh("file/a", "cat /v"), "of the host");
-    let _ = mp.sh("dir/a", "echo written > /v/back; echo");
+    drop(mp.sh("dir/a", "echo written > /v/back; echo"));
     assert_eq!(fs::read_to_string(dir.join("back")).expect("read it"), "written\n");
     assert!(dir.join("new/dir").is_dir() && dir.join("new-file").is_file() && dir.join("nothing").is_dir());
     for (path, kind) in [("absent", "Directory"), ("absent", "File"), ("file", "Directory"), (".", "File"), ("file", "Socket")] {
@@ -68,7 +68,7 @@ fn mounts_can_be_read_only_and_parts_of_a_volume() {
         { "name": "v", "mountPath": "/ro", "readOnly": true }, { "name": "v", "mountPath": "/part", "subPath": "sub" },
     ] }));
     mp.up(&with(pod("parts", &[writer, reader]), volume(json!({ "emptyDir": {} }))));
-    let _ = mp.sh("parts/w", "mkdir -p /v/sub; echo part > /v/sub/f; echo");
+    drop(mp.sh("parts/w", "mkdir -p /v/sub; echo part > /v/sub/f; echo"));
     assert_eq!(mp.sh("parts/r", "cat /part/f /ro/sub/f"), "part\npart");
     let said = mp.run(&["exec", "parts/r", "--", "touch", "/ro/x"]).fails(1);
     assert!(said.to_lowercase().contains("read-only"), "{said}");
