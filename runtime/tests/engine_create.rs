@@ -387,6 +387,42 @@ fn a_launcher_that_hangs_is_ended() {
     });
 }
 
+/// Whoever starts launchers may be killed: none may wait for ever for one that is gone.
+#[test]
+fn a_launcher_ends_with_its_shim() {
+    block_on(async {
+        let lab = Lab::new();
+        let hook = json!({ "createRuntime": [{ "path": "/bin/sleep", "args": ["sleep", "1000"] }] });
+        let cgroup = &lab.cgroup;
+        // A shim of its own: a thread that ends takes what it has spawned along, as a process would.
+        let launcher = std::thread::scope(|scope| {
+            let creating = scope.spawn(move || {
+                let shim = Lab::new();
+                let spec = set(shim.spec("true"), "/hooks", hook);
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let creating = shim.create_named("box", &spec, cgroup);
+                    let joined = async {
+                        loop {
+                            if let Some(pid) = cgroup.procs().unwrap().first() {
+                                break *pid;
+                            }
+                            tokio::task::yield_now().await;
+                        }
+                    };
+                    tokio::select! {
+                        result = creating => panic!("created: {}", result.is_ok()),
+                        pid = joined => ProcessId::of(pid).unwrap(),
+                    }
+                })
+            });
+            creating.join().unwrap()
+        });
+        let pidfd = launcher.pidfd().unwrap().expect("the launcher is our child");
+        assert_eq!(Some(9), wait_exit(pidfd.as_fd()).await.unwrap().signal);
+    });
+}
+
 #[test]
 fn a_failure_in_libcontainer_tells_its_cause_and_leaves_nothing() {
     block_on(async {

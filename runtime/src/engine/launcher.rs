@@ -102,6 +102,8 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Nobody may trace us or read our descriptors while we are inside a container and not yet of it.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // Without a shim nobody would end us if we hang. (One that is gone already is noticed when we report to it.)
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // What our children leave behind comes to us, so that a failure ends them all.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     std::env::set_current_dir("/")?;
