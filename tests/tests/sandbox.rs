@@ -215,7 +215,7 @@ fn eight_pods_started_side_by_side_have_addresses_of_their_own() {
 fn the_machines_own_network_is_left_as_it_was() {
     let Some(mp) = Minipod::on_the_machine() else { return };
     mp.up(&pod("real", &[container("a", FOREVER)]));
-    assert_eq!(mp.sh("real", "ip -o -4 addr show eth0").contains(&mp.ip("real")), true);
+    assert!(mp.sh("real", "ip -o -4 addr show eth0").contains(&mp.ip("real")));
     mp.ok(&["rm", "-f", "real"]);
     mp.assert_clean();
 }
