@@ -402,17 +402,22 @@ fn a_launcher_ends_with_its_shim() {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let creating = shim.create_named("box", &spec, cgroup);
-                    let joined = async {
+                    // Until the hook runs: the launcher, its parent, waits for it.
+                    let hooked = async {
                         loop {
-                            if let Some(pid) = cgroup.procs().unwrap().first() {
-                                break *pid;
+                            let members = cgroup.procs().unwrap();
+                            let sleep = members.iter().find(|pid| {
+                                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
+                            });
+                            if let Some(sleep) = sleep {
+                                break parent_of(*sleep);
                             }
                             tokio::task::yield_now().await;
                         }
                     };
                     tokio::select! {
                         result = creating => panic!("created: {}", result.is_ok()),
-                        pid = joined => ProcessId::of(pid).unwrap(),
+                        pid = hooked => ProcessId::of(pid).unwrap(),
                     }
                 })
             });
@@ -555,6 +560,12 @@ fn a_container_that_shows_the_hosts_sys_still_has_its_cgroup_and_limits() {
     });
 }
 
+/// proc_pid_stat(5), field 4.
+fn parent_of(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
 /// No process in the cgroup, no state, and no child of ours that is a zombie of this container.
 fn assert_nothing_left(lab: &Lab, name: &str) {
     assert_eq!(Vec::<u32>::new(), lab.cgroup.procs().unwrap());
@@ -569,9 +580,7 @@ fn the_process_that_was_reported_is_the_one_that_runs() {
         let (mut created, pipes): (_, Pipes) = lab.create(&lab.spec("cat /proc/self/stat > /dev/null; exec cat")).await.unwrap();
         assert_eq!(created.process, ProcessId::of(created.process.pid).unwrap());
         created.start().await.unwrap();
-        let stat = fs::read_to_string(format!("/proc/{}/stat", created.process)).unwrap();
-        let parent: u32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        assert_eq!(std::process::id(), parent, "it is our child");
+        assert_eq!(std::process::id(), parent_of(created.process.pid), "it is our child");
         assert_eq!(0, pipes.finish(created.pidfd).await.exit.code);
     });
 }
