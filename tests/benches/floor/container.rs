@@ -116,7 +116,7 @@ impl Container {
                 mount(Some("/dev/null"), path, none, MsFlags::MS_BIND, none)?;
             }
         }
-        for path in READ_ONLY {
+        for path in READ_ONLY.into_iter().filter(|path| Path::new(path).exists()) {
             mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
             mount(none, path, none, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | safe, none)?;
         }

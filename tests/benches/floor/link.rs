@@ -1,4 +1,4 @@
-//! A veth from pause's network namespace to a bridge, with address and default route: five netlink messages (rtnetlink(7)).
+//! A veth from pause's network namespace to a bridge, with address and default route: six netlink messages (rtnetlink(7)).
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, connect, recv, send, socket};
 use rustix::net::netdevice::name_to_index;
 
 const IFLA_INFO_KIND: u16 = 1;
@@ -71,7 +71,9 @@ impl Message {
 }
 
 fn open() -> io::Result<OwnedFd> {
-    Ok(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?)
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?; // the kernel
+    Ok(socket)
 }
 
 fn text(name: &str) -> Vec<u8> {
@@ -85,7 +87,8 @@ pub(crate) fn attach(pause: i32, bridge: &str, name: &str, address: &str) -> io:
     let gateway = Ipv4Addr::from_bits((ip.to_bits() & (u32::MAX << (32 - length))) + 1);
 
     let host = open()?;
-    let peer = Message::nested().link(0).attribute(libc::IFLA_IFNAME, &text("eth0")).attribute(libc::IFLA_NET_NS_PID, &pause.to_ne_bytes());
+    // The peer's ifinfomsg is all zero: a veth cannot be up before its other end exists.
+    let peer = Message(vec![0; 16]).attribute(libc::IFLA_IFNAME, &text("eth0")).attribute(libc::IFLA_NET_NS_PID, &pause.to_ne_bytes());
     let data = Message::nested().attribute(VETH_INFO_PEER, &peer.0);
     let info = Message::nested().attribute(IFLA_INFO_KIND, b"veth").attribute(IFLA_INFO_DATA, &data.0);
     Message::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
@@ -101,6 +104,7 @@ pub(crate) fn attach(pause: i32, bridge: &str, name: &str, address: &str) -> io:
     let index = name_to_index(&inside, "eth0")?;
     setns(own, CloneFlags::CLONE_NEWNET)?;
     Message::new(libc::RTM_NEWLINK, 0).link(1).send(&inside)?; // lo is always the first
+    Message::new(libc::RTM_NEWLINK, 0).link(index).send(&inside)?;
     let mut add = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE);
     add.0.extend([libc::AF_INET as u8, length, 0, 0]);
     add.0.extend(index.to_ne_bytes());

@@ -40,7 +40,10 @@ fn main() -> io::Result<()> {
 fn up(root: &Path, state: &Path, bridge: &str, address: &str) -> io::Result<()> {
     let flags = libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let sandbox = testkit::sys::clone_child(flags as u64, || {
-        setsid().ok();
+        let quiet = fs::File::open("/dev/null").is_ok_and(|null| nix::unistd::dup2_stdout(&null).is_ok() && nix::unistd::dup2_stderr(&null).is_ok());
+        if setsid().is_err() || !quiet {
+            return 1;
+        }
         loop {
             pause();
         }

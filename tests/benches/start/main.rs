@@ -77,10 +77,17 @@ impl Bench {
         while seen < 6 {
             let timeout = Timespec { tv_sec: 20, tv_nsec: 0 };
             let ready = poll(&mut [PollFd::from_borrowed_fd(fifo.as_fd(), PollFlags::IN)], Some(&timeout)).expect("wait");
-            assert!(ready > 0, "the containers did not start");
+            assert!(ready > 0, "the containers did not start: {}", self.logs());
             seen += fifo.read(&mut [0; 64]).expect("read");
         }
         since.elapsed()
+    }
+
+    /// What the floor's containers have said.
+    fn logs(&self) -> String {
+        let dir = self.seen.parent().unwrap_or(&self.seen);
+        let logs = (0..1000).flat_map(|run| ["a", "b"].map(|name| dir.join(format!("{}-{run}/{name}/log", std::process::id()))));
+        logs.filter_map(|path| fs::read_to_string(path).ok()).collect()
     }
 
     fn minipod(&self, mp: &Minipod) -> (Duration, Duration) {
@@ -97,15 +104,15 @@ impl Bench {
 
     fn floor(&self, mp: &Minipod, run: usize) -> (Duration, Duration) {
         // Next to the directory that holds the pipe: the floor binds it as /bench.
-        let state = self.seen.with_file_name(format!("f{run}"));
+        let state = self.seen.with_file_name(format!("{}-{run}", std::process::id()));
         fs::create_dir_all(&state).expect("make the floor's state");
         let gateway = mp.gateway();
         let address = format!("{}.250/24", gateway.rsplit_once('.').expect("an address").0);
         let command = Cmd::new(&self.floor).arg("up").arg(&self.root).arg(&state).arg(mp.bridge()).arg(address);
         let since = Instant::now();
-        let running = command.spawn();
+        // Read to its end first: it ends when the containers are cloned, and says why it failed.
+        drop(command.spawn().finish(LIMIT).ok());
         let start = self.both_up(since);
-        drop(running.finish(LIMIT).ok());
         let removal = Cmd::new(&self.floor).arg("down").arg(&state).run();
         let took = removal.took;
         drop(removal.ok());
