@@ -19,7 +19,7 @@ use super::backoff::BackOff;
 use super::exec::Exec;
 use super::io;
 use super::pod::{Pod, SubPaths};
-use crate::cgroup::{Cgroup, Limits};
+use crate::cgroup::{Cgroup, DeviceAccess, Limits};
 use crate::engine::{CreateRequest, Created, Engine as _, Stdio};
 use crate::error::{Error, chain};
 use crate::logs::{LogWriter, Stream};
@@ -222,7 +222,12 @@ impl Container {
 
     fn limits(&self) -> Result<Limits, Error> {
         let resources = bundles::spec::resources(&self.plan);
-        Limits::from_resources(&resources).map_err(|field| Error::System("set limits", std::io::Error::other(format!("{field} is not supported"))))
+        let limits = Limits::from_resources(&resources);
+        let mut limits = limits.map_err(|field| Error::System("set limits", std::io::Error::other(format!("{field} is not supported"))))?;
+        if !self.plan.security.privileged {
+            limits.devices = DeviceAccess::Container(Vec::new());
+        }
+        Ok(limits)
     }
 
     /// Lets a created container execute its entry point.
