@@ -140,3 +140,15 @@ fn as_pid_1() {
     let output = unshare("trap 'echo bye; exit 3' TERM; (sleep 0.2; kill 1) & while :; do sleep 1 & wait $!; done");
     assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), output.status.code()), ("bye\n", Some(3)));
 }
+
+/// A member of a pipeline that ends before its turn to be waited for keeps its status.
+#[test]
+fn a_pipeline_has_the_status_of_its_last_command_whoever_ends_first() {
+    for _ in 0..50 {
+        let run = std::process::Command::new(env!("CARGO_BIN_EXE_toolbox"))
+            .args(["sh", "-c", "sleep 0.01 | true"])
+            .status()
+            .expect("run the shell");
+        assert_eq!(run.code(), Some(0));
+    }
+}

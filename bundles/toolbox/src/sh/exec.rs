@@ -114,6 +114,8 @@ impl Shell {
                 }
                 shell.command(command, Position::Last)
             })?;
+            // Known before any of them is waited for: one that ends first is collected with the first.
+            self.children.insert(child, None);
             children.push(child);
             if let Some(read) = input.take() {
                 sys::close(read);

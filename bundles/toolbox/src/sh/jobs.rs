@@ -66,7 +66,7 @@ impl Shell {
 
     /// Waits for a command in the foreground; traps wait until it has ended.
     pub(crate) fn await_child(&mut self, child: i32) -> i32 {
-        self.children.insert(child, None);
+        self.children.entry(child).or_insert(None);
         loop {
             if let Some(Some(status)) = self.children.get(&child).copied() {
                 self.children.remove(&child);
