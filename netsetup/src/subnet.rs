@@ -36,6 +36,8 @@ pub async fn choose_subnet(
 ) -> Result<Choice, NetError> {
     let host = Rtnl::here()?;
     let (wanted, cluster) = (wanted.trunc(), cluster.trunc());
+    // Routes before the bridge: when somebody is just making it, its route is seen only if its address is, too.
+    let routes = route::main_table(&host).await?;
     let own = link::find(&host, bridge).await?;
     if let Some(link) = &own
         && let Some(current) = address::of(&host, link).await?.first().map(Ipv4Net::trunc)
@@ -54,7 +56,6 @@ pub async fn choose_subnet(
         });
     }
     let own = own.map(|link| link.index);
-    let routes = route::main_table(&host).await?;
     let taken: Vec<Ipv4Net> = routes
         .iter()
         .filter(|route| route.to.prefix_len() > 0 && (own.is_none() || route.link != own))
