@@ -366,9 +366,6 @@ impl Pod {
         // From here on pause ends because we end it.
         self.finished.set(true);
         let record = self.record.borrow().clone();
-        for container in self.init.iter().chain(&self.app) {
-            rootfs::unmount(&self.dir.container(container.name()).join("rootfs"))?;
-        }
         let result = teardown::sandbox(&self.store.layout, &self.dir, &record).await;
         self.sandbox.borrow_mut().take();
         if keep {
