@@ -1,10 +1,14 @@
 //! How results and messages look: tables, JSON, YAML, names; lines on standard error.
 
 use std::fmt::{Display, Write as _};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use clap::ValueEnum;
+use runtime::step::{Timed, Timeline};
 use serde::Serialize;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Global, LogFormat};
@@ -120,18 +124,32 @@ pub(crate) fn message(format: LogFormat, level: &str, text: &dyn Display) {
     }
 }
 
-/// Sends the libraries' traces to standard error: warnings, or more with `-v`.
+/// Sends the libraries' traces to standard error: warnings, or more with `-v`; and the times of steps to whom wants to see them.
 pub(crate) fn init_log(global: &Global) {
     let filter = match global.verbose {
         0 => EnvFilter::new("warn,libcontainer=error,libcgroups=error"),
         1 => EnvFilter::new("info,libcontainer=warn,libcgroups=warn"),
         _ => EnvFilter::new("debug"),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    match global.log_format {
-        LogFormat::Text => builder.without_time().with_ansi(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let not_steps = format!("{}=off", runtime::step::TARGET).parse().map(|off| filter.add_directive(off));
+    let filter = not_steps.expect("a directive of ours is one");
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let lines = match global.log_format {
+        LogFormat::Text => lines.without_time().with_ansi(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    // A spinner shows steps as well, and takes them from the shim; this command's own are too short to be seen.
+    let verbose = global.verbose > 0;
+    let tell = move |timed: &Timed| if verbose { step("minipod", timed) };
+    let steps = (verbose || io::stderr().is_terminal()).then(|| Timeline::new(tell).with_filter(Timeline::filter()));
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(steps).init();
+}
+
+/// A line on a step that has ended: when it began, counted from the start of the command, and how long it took.
+pub(crate) fn step(who: &str, step: &Timed) {
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    let of = if step.subject.is_empty() { String::new() } else { format!(" of {}", step.subject) };
+    note(&format!("{who}: {:7.2} ms + {:6.2} ms  {}{of}", ms(step.began), ms(step.took), step.name));
 }
 
 /// Appends a line to a text.

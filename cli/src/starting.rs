@@ -8,6 +8,7 @@ use futures::future::join_all;
 use indicatif::ProgressBar;
 use runtime::pods::NewPod;
 use runtime::shim::{self, Progress, ShimHandle};
+use runtime::step::Timed;
 use runtime::store::Store;
 
 use crate::args::Global;
@@ -100,12 +101,11 @@ impl Display {
         Self { bar, steps, pending: Rc::new(RefCell::new(pods)) }
     }
 
-    fn step(&self, pod: &str, name: &str, micros: u64) {
+    fn step(&self, pod: &str, step: &Timed) {
         match self.steps {
-            #[allow(clippy::cast_precision_loss)] // two digits are shown
-            Steps::Told => output::note(&format!("{pod}: {name} ({:.2} ms)", micros as f64 / 1000.0)),
+            Steps::Told => output::step(pod, step),
             Steps::Quiet => {
-                self.bar.set_message(format!("{pod}: {name}"));
+                self.bar.set_message(format!("{pod}: {} {}", step.name, step.subject));
                 self.bar.tick();
             }
         }
@@ -132,7 +132,7 @@ impl Starting {
         let name = short_name(&self.pod.1);
         let outcome = loop {
             match self.handle.next().await? {
-                Some(Progress::Step { name: step, micros }) => display.step(&name, &step, micros),
+                Some(Progress::Step(step)) => display.step(&name, &step),
                 Some(Progress::Started) => break Outcome::Started,
                 Some(Progress::Failed { message, exit_code, removed }) => {
                     let left = if removed { Left::Nothing } else { Left::Pod };

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{
-    Attachment, MacAddr, NetError, Network, Request, Step, address,
+    Attachment, MacAddr, NetError, Network, Request, Step, Unwatched, Watch, address,
     detach::{self, Links},
     leases::{Lease, Leases, Locked},
     link, nat, netns, route,
@@ -23,21 +23,6 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-/// Where a test may stop an attach.
-pub(crate) trait Breakpoint {
-    /// Called before each step.
-    fn before(&self, step: Step) -> Result<(), NetError>;
-}
-
-/// Nothing is stopped.
-struct Straight;
-
-impl Breakpoint for Straight {
-    fn before(&self, _: Step) -> Result<(), NetError> {
-        Ok(())
-    }
-}
-
 /// Wires a namespace to a network: leases an address, makes the veth pair, its addresses, routes and host ports;
 /// and, for the first owner, the bridge and the nft table.
 ///
@@ -46,17 +31,21 @@ impl Breakpoint for Straight {
 /// has been undone. [`NetError::Undo`] when that failed too: [`detach`](crate::detach) can be tried again. It is also
 /// what is left to do when the future is dropped, or the process killed, half-way.
 pub async fn attach(network: &Network, request: &Request<'_>) -> Result<Attachment, NetError> {
-    attach_with(network, request, &Straight).await
+    attach_watched(network, request, &Unwatched).await
 }
 
-pub(crate) async fn attach_with(
+/// As [`attach`], with somebody who is told of every step before it is taken.
+///
+/// # Errors
+/// As [`attach`]; a forbidden step is one that failed.
+pub async fn attach_watched(
     network: &Network,
     request: &Request<'_>,
-    test: &impl Breakpoint,
+    watch: &impl Watch,
 ) -> Result<Attachment, NetError> {
     network.validate()?;
     let mut made = Made::default();
-    match apply(network, request, test, &mut made).await {
+    match apply(network, request, watch, &mut made).await {
         Ok(attachment) => Ok(attachment),
         Err(cause) if made.lease => Err(undo(network, request, made, cause).await),
         Err(cause) => Err(cause),
@@ -73,17 +62,17 @@ struct Made {
 async fn apply(
     network: &Network,
     request: &Request<'_>,
-    test: &impl Breakpoint,
+    watch: &impl Watch,
     made: &mut Made,
 ) -> Result<Attachment, NetError> {
     let host = Rtnl::here()?;
-    let place = reserve(network, request, test, made, &host).await?;
-    test.before(Step::Inside)?;
+    let place = reserve(network, request, watch, made, &host).await?;
+    watch.before(Step::Inside)?;
     let inside = Rtnl::with(netns::prepare(request.netns)?);
     let mac = request.mac.unwrap_or_else(|| MacAddr::of(place.address));
     let mtu = request.mtu.unwrap_or(place.mtu);
 
-    test.before(Step::Veth)?;
+    watch.before(Step::Veth)?;
     let veth = link::Veth {
         host: &request.host_if,
         bridge: place.bridge,
@@ -94,9 +83,9 @@ async fn apply(
     };
     link::add_veth(&host, &veth).await?;
     made.veth = true;
-    test.before(Step::BridgePort)?;
+    watch.before(Step::BridgePort)?;
     link::set_bridge_port(&host, &request.host_if, request.label).await?;
-    wire_inside(network, request, test, &inside, place.address).await?;
+    wire_inside(network, request, watch, &inside, place.address).await?;
     Ok(Attachment {
         address: place.address,
         prefix_len: network.subnet.prefix_len(),
@@ -118,7 +107,7 @@ struct Place {
 async fn reserve(
     network: &Network,
     request: &Request<'_>,
-    test: &impl Breakpoint,
+    watch: &impl Watch,
     made: &mut Made,
     host: &Rtnl,
 ) -> Result<Place, NetError> {
@@ -126,23 +115,23 @@ async fn reserve(
     let (lease, address) = plan(network, request, &locked.leases)?;
     let bridge = look_for_bridge(network, host, &locked.leases).await?;
 
-    test.before(Step::Lease)?;
+    watch.before(Step::Lease)?;
     locked.leases.insert(network, lease.clone());
     locked.leases.mtu = Some(bridge.mtu);
     locked.save()?;
     made.lease = true;
 
-    test.before(Step::Bridge)?;
+    watch.before(Step::Bridge)?;
     let index = match bridge.found {
         Some(Found { index, whole: true }) => index,
         found => complete_bridge(network, host, found.map(|half| half.index), bridge.mtu).await?,
     };
 
-    test.before(Step::Table)?;
+    watch.before(Step::Table)?;
     if !nat::exists(network)? {
         nat::create(network, &locked.leases)?;
     }
-    test.before(Step::Ports)?;
+    watch.before(Step::Ports)?;
     nat::add_ports(network, &lease)?;
     Ok(Place {
         address,
@@ -252,11 +241,11 @@ fn forward_here(network: &Network) -> Result<(), NetError> {
 async fn wire_inside(
     network: &Network,
     request: &Request<'_>,
-    test: &impl Breakpoint,
+    watch: &impl Watch,
     inside: &Rtnl,
     address: Ipv4Addr,
 ) -> Result<(), NetError> {
-    test.before(Step::Loopback)?;
+    watch.before(Step::Loopback)?;
     let (loopback, found) = futures::future::join(
         link::loopback_up(inside),
         link::find(inside, &request.pod_if),
@@ -267,11 +256,11 @@ async fn wire_inside(
         || NetError::netlink("look up link", &request.pod_if)(io::ErrorKind::NotFound.into());
     let index = found?.ok_or_else(gone)?.index;
 
-    test.before(Step::Address)?;
+    watch.before(Step::Address)?;
     address::add(inside, index, address, network.subnet.prefix_len()).await?;
-    test.before(Step::Up)?;
+    watch.before(Step::Up)?;
     link::up(inside, index, &request.pod_if).await?;
-    test.before(Step::Route)?;
+    watch.before(Step::Route)?;
     route::add_default(inside, network.gateway()).await
 }
 
@@ -282,7 +271,7 @@ async fn undo(network: &Network, request: &Request<'_>, made: Made, cause: NetEr
     } else {
         Links::NotOurs
     };
-    match detach::release(network, request.owner, links)
+    match detach::release(network, request.owner, links, &Unwatched)
         .await
         .map(|failures| failures.into_vec())
     {
@@ -304,8 +293,8 @@ mod common;
 
 #[cfg(test)]
 mod tests {
-    use super::{Breakpoint, attach, attach_with, common};
-    use crate::{Conflict, NetError, Protocol, Step, detach};
+    use super::{attach, attach_watched, common};
+    use crate::{Conflict, NetError, Protocol, Step, Watch, detach, detach_watched};
     use common::{Host, Netns, in_private_host, port, request, snapshot};
     use std::{cell::RefCell, fs};
 
@@ -315,11 +304,11 @@ mod tests {
         seen: RefCell<Vec<Step>>,
     }
 
-    impl Breakpoint for FailBefore {
+    impl Watch for FailBefore {
         fn before(&self, step: Step) -> Result<(), NetError> {
             self.seen.borrow_mut().push(step);
             if self.step == Some(step) {
-                Err(NetError::Injected(step))
+                Err(NetError::Stopped { step, why: "by a test".to_owned() })
             } else {
                 Ok(())
             }
@@ -342,10 +331,10 @@ mod tests {
                 step: None,
                 seen: RefCell::default(),
             };
-            attach_with(&host.network, &request("a", &netns, &[]), &test)
+            attach_watched(&host.network, &request("a", &netns, &[]), &test)
                 .await
                 .expect("attach");
-            assert_eq!(*test.seen.borrow(), Step::ALL);
+            assert_eq!(*test.seen.borrow(), Step::ATTACH);
         });
     }
 
@@ -368,7 +357,7 @@ mod tests {
                     .await
                     .expect("attach");
                 detach(&host.network, "x").await.expect("detach");
-                for step in Step::ALL {
+                for step in Step::ATTACH {
                     let netns = Netns::new();
                     let before = (snapshot(), leases(&host));
                     let ports = [
@@ -380,9 +369,9 @@ mod tests {
                         seen: RefCell::default(),
                     };
                     let error =
-                        attach_with(&host.network, &request("a", &netns, &ports), &test).await;
+                        attach_watched(&host.network, &request("a", &netns, &ports), &test).await;
                     assert!(
-                        matches!(error, Err(NetError::Injected(at)) if at == *step),
+                        matches!(error, Err(NetError::Stopped { step: at, .. }) if at == *step),
                         "{step:?}: {error:?}"
                     );
                     assert_eq!(
@@ -414,7 +403,7 @@ mod tests {
     fn detach_finishes_what_was_cut_off_at_any_step() {
         in_private_host(|| async {
             let before = snapshot();
-            for step in Step::ALL {
+            for step in Step::ATTACH {
                 let host = Host::new();
                 let netns = Netns::new();
                 let ports = [port(None, 8080, 80, Protocol::Tcp)];
@@ -435,6 +424,52 @@ mod tests {
                 detach(&host.network, "a").await.expect("detach");
                 assert_eq!(snapshot(), before, "left when cut off before {step:?}");
                 assert!(!leases(&host).contains("owner"));
+            }
+        });
+    }
+
+    /// What fails is left, and the lease with it, so that the next try finds its work; for the last owner and for another.
+    #[test]
+    fn a_detach_that_fails_at_any_step_can_be_repeated() {
+        in_private_host(|| async {
+            for neighbours in [0, 1] {
+                let host = Host::new();
+                let throwaway = Netns::new();
+                attach(&host.network, &request("x", &throwaway, &[]))
+                    .await
+                    .expect("attach");
+                detach(&host.network, "x").await.expect("detach");
+                let mut kept = Vec::new();
+                for _ in 0..neighbours {
+                    kept.push(
+                        host.pod("keep", &[port(None, 8079, 80, Protocol::Tcp)])
+                            .await,
+                    );
+                }
+                let before = (snapshot(), leases(&host));
+                // A bridge with neighbours is not removed.
+                let shared = |step: &Step| neighbours == 0 || *step != Step::RemoveBridge;
+                for step in Step::DETACH.iter().filter(|step| shared(step)) {
+                    let netns = Netns::new();
+                    let ports = [port(None, 8080, 80, Protocol::Tcp)];
+                    attach(&host.network, &request("a", &netns, &ports))
+                        .await
+                        .expect("attach");
+                    let test = FailBefore {
+                        step: Some(*step),
+                        seen: RefCell::default(),
+                    };
+                    detach_watched(&host.network, "a", &test)
+                        .await
+                        .expect_err("stopped");
+                    assert!(leases(&host).contains("\"a\""), "{step:?}: the lease stays");
+                    detach(&host.network, "a").await.expect("the next try");
+                    assert_eq!((snapshot(), leases(&host)), before, "left by {step:?}");
+                }
+                for (netns, _) in kept {
+                    drop(netns);
+                    detach(&host.network, "keep").await.expect("detach");
+                }
             }
         });
     }

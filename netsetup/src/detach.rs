@@ -1,7 +1,7 @@
 //! Taking a namespace off its network.
 
 use crate::{
-    NetError, Network,
+    NetError, Network, Step, Unwatched, Watch,
     error::Failures,
     leases::{Lease, Leases, Locked},
     link,
@@ -17,7 +17,21 @@ use netlink_packet_route::link::InfoKind;
 /// # Errors
 /// Every failure, after all that could be done was done; the lease stays then, and detach can be tried again.
 pub async fn detach(network: &Network, owner: &str) -> Result<(), NetError> {
-    release(network, owner, Links::Delete).await?.into_result()
+    detach_watched(network, owner, &Unwatched).await
+}
+
+/// As [`detach`], with somebody who is told of every step before it is taken.
+///
+/// # Errors
+/// As [`detach`]; a forbidden step is one that failed.
+pub async fn detach_watched(
+    network: &Network,
+    owner: &str,
+    watch: &impl Watch,
+) -> Result<(), NetError> {
+    release(network, owner, Links::Delete, watch)
+        .await?
+        .into_result()
 }
 
 /// Is the host's end of the pair the owner's to delete? An attach that failed because the name was taken must not
@@ -32,18 +46,19 @@ pub(crate) async fn release(
     network: &Network,
     owner: &str,
     links: Links,
+    watch: &impl Watch,
 ) -> Result<Failures, NetError> {
     let mut failures = Failures::default();
     let Some(lease) = Leases::read(network)?.of(owner).cloned() else {
         return Ok(failures);
     };
     let host = Rtnl::here()?;
-    if matches!(links, Links::Delete) {
+    if matches!(links, Links::Delete) && failures.note(watch.before(Step::Unlink)).is_some() {
         // Takes milliseconds (the kernel waits for packets in flight), so not under the lock.
         failures.note(link::delete(&host, &lease.host_if, &InfoKind::Veth).await);
     }
     let mut locked = Locked::acquire(network).await?;
-    let closing = release_locked(network, &host, &mut locked, &lease, &mut failures).await;
+    let closing = release_locked(network, &host, &mut locked, &lease, &mut failures, watch).await;
     drop(locked);
     drop(closing);
     Ok(failures)
@@ -55,6 +70,7 @@ async fn release_locked(
     locked: &mut Locked<'_>,
     lease: &Lease,
     failures: &mut Failures,
+    watch: &impl Watch,
 ) -> Option<Closing> {
     let last = locked
         .leases
@@ -62,12 +78,13 @@ async fn release_locked(
         .iter()
         .all(|other| other.owner == lease.owner);
     let closing = if last {
-        remove_shared(network, host, failures).await
+        remove_shared(network, host, failures, watch).await
     } else {
-        failures.note(nat::remove_ports(network, lease))
+        let close = || nat::remove_ports(network, lease);
+        failures.note(watch.before(Step::Close).and_then(|()| close()))
     };
     // Last: until then everything that may be left can be found again.
-    if failures.is_empty() {
+    if failures.is_empty() && failures.note(watch.before(Step::Release)).is_some() {
         locked.leases.remove(&lease.owner);
         failures.note(locked.save());
     }
@@ -79,8 +96,12 @@ pub(crate) async fn remove_shared(
     network: &Network,
     host: &Rtnl,
     failures: &mut Failures,
+    watch: &impl Watch,
 ) -> Option<Closing> {
-    let closing = failures.note(nat::delete(network));
-    failures.note(link::delete(host, &network.bridge, &InfoKind::Bridge).await);
+    let close = || nat::delete(network);
+    let closing = failures.note(watch.before(Step::Close).and_then(|()| close()));
+    if failures.note(watch.before(Step::RemoveBridge)).is_some() {
+        failures.note(link::delete(host, &network.bridge, &InfoKind::Bridge).await);
+    }
     closing
 }

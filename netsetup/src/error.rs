@@ -1,6 +1,6 @@
 //! The crate's one error.
 
-use crate::{BadNetwork, Conflict};
+use crate::{BadNetwork, Conflict, Step};
 use ipnet::Ipv4Net;
 use std::{fmt, io, path::PathBuf};
 
@@ -82,9 +82,14 @@ pub enum NetError {
         /// The subnet asked for.
         wanted: Ipv4Net,
     },
-    /// A failure that a test asked for.
-    #[error("stopped before step {0:?}")]
-    Injected(Step),
+    /// The caller's [`Watch`](crate::Watch) forbade a step.
+    #[error("step {:?}: {why}", step.name())]
+    Stopped {
+        /// Which.
+        step: Step,
+        /// In the caller's words.
+        why: String,
+    },
     /// An attach failed, and undoing it failed as well; the lease stays so that a detach can finish the work.
     #[error("attach failed, and so did undoing it ({})", chains(failures))]
     Undo {
@@ -158,48 +163,4 @@ impl Failures {
             _ => Err(NetError::Several(self.0)),
         }
     }
-}
-
-/// The steps of an attach, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The lease is written before anything it describes exists, so that a detach after SIGKILL finds its work.
-    Lease,
-    /// Only under the lock: the first attach makes the bridge.
-    Bridge,
-    /// Only under the lock: the first attach makes the table, in one transaction.
-    Table,
-    /// Host ports become map elements; the address behind them answers later.
-    Ports,
-    /// Sysctls and a socket inside the namespace, before the link arrives: they are defaults for new links.
-    Inside,
-    /// The pair, its other end born inside.
-    Veth,
-    /// Alias and hairpin mode, which the kernel takes only for a link that exists, and up.
-    BridgePort,
-    /// `lo` up.
-    Loopback,
-    /// The leased address; before the link is up, so that its route appears with it.
-    Address,
-    /// The inner link up.
-    Up,
-    /// The default route needs the link up.
-    Route,
-}
-
-impl Step {
-    /// All of them, in order.
-    pub const ALL: &[Self] = &[
-        Self::Lease,
-        Self::Bridge,
-        Self::Table,
-        Self::Ports,
-        Self::Inside,
-        Self::Veth,
-        Self::BridgePort,
-        Self::Loopback,
-        Self::Address,
-        Self::Up,
-        Self::Route,
-    ];
 }

@@ -36,15 +36,16 @@ mod reconcile;
 mod request;
 mod route;
 mod rtnl;
+mod step;
 mod subnet;
 #[allow(unsafe_code)] // one descriptor changes hands; no decisions
 mod sys;
 mod sysctl;
 
-pub use attach::attach;
+pub use attach::{attach, attach_watched};
 pub use conflict::{Conflict, Holder, check};
-pub use detach::detach;
-pub use error::{NetError, Step};
+pub use detach::{detach, detach_watched};
+pub use error::NetError;
 pub use mac::MacAddr;
 pub use name::{BadIfName, IfName};
 pub use netns::{in_netns, loopback_up};
@@ -52,4 +53,5 @@ pub use network::{BadNetwork, Network};
 pub use ports::{PortMapping, Protocol};
 pub use reconcile::{Mode, reconcile};
 pub use request::{Attachment, Request};
+pub use step::{Step, Unwatched, Watch};
 pub use subnet::{Choice, choose_subnet};

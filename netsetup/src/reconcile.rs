@@ -1,7 +1,7 @@
 //! Removing what a crash left.
 
 use crate::{
-    NetError, Network,
+    NetError, Network, Unwatched,
     detach::{self, detach},
     error::Failures,
     leases::{Lease, Leases, Locked},
@@ -19,8 +19,10 @@ pub enum Mode {
     Apply,
 }
 
-/// Removes the leases, links and host ports of owners that are not in `live`, host ports that no lease has, and the
+/// Removes the leases, links and host ports of owners that are not `live`, host ports that no lease has, and the
 /// bridge and nft table when nobody is left. Returns what was (or would be) removed, one line each.
+///
+/// `live` is asked after the leases are read: an owner that comes meanwhile lives before it has a lease.
 ///
 /// A link on the bridge without a lease is left alone: it lives only as long as its namespace, so somebody uses it.
 ///
@@ -28,7 +30,7 @@ pub enum Mode {
 /// Every failure, after all that could be done was done.
 pub async fn reconcile(
     network: &Network,
-    live: &[String],
+    live: &impl Fn(&str) -> bool,
     mode: Mode,
 ) -> Result<Vec<String>, NetError> {
     let mut failures = Failures::default();
@@ -37,7 +39,7 @@ pub async fn reconcile(
     let (alive, dead): (Vec<_>, Vec<_>) = leases
         .entries
         .iter()
-        .partition(|lease| live.contains(&lease.owner));
+        .partition(|lease| live(&lease.owner));
     for lease in &dead {
         let done = match mode {
             Mode::DryRun => Ok(()),
@@ -108,7 +110,7 @@ async fn leftovers(
     }
     if leases.entries.is_empty() && is_unused(network, &host).await? {
         if mode == Mode::Apply {
-            drop(detach::remove_shared(network, &host, &mut failures).await);
+            drop(detach::remove_shared(network, &host, &mut failures, &Unwatched).await);
         }
         removed.push(shared(network));
     }

@@ -1,10 +1,12 @@
 //! The one error of this crate.
 
+use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 
 use crate::cgroup::CgroupError;
 use crate::engine::EngineError;
+use crate::step::Step;
 
 /// What went wrong while running pods: operation, subject, source.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +164,23 @@ impl Failures {
                 None
             }
         }
+    }
+
+    /// Takes a step; notes its failure and goes on.
+    pub(crate) fn take<T, E>(&mut self, step: Step, subject: &str, work: impl FnOnce() -> Result<T, E>) -> Option<T>
+    where
+        Error: From<E>,
+    {
+        self.note(step.name(), step.take(subject, work))
+    }
+
+    /// As [`Self::take`], for work that waits.
+    pub(crate) async fn follow<T, E>(&mut self, step: Step, subject: &str, work: impl Future<Output = Result<T, E>>) -> Option<T>
+    where
+        Error: From<E>,
+    {
+        let result = step.follow(subject, work).await;
+        self.note(step.name(), result)
     }
 
     /// All failures as one error.

@@ -29,24 +29,26 @@ pub enum Mode {
 pub async fn collect(store: &Store, default_network: &NetworkRecord, mode: Mode) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     let mut failures = Failures::default();
-    let mut live = HashSet::new();
+    let mut dead = HashSet::new();
     let mut networks = vec![default_network.clone()];
     for dir in store.dirs()? {
         let uid = dir.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Ok(record) = dir.record() {
             networks.extend(record.network);
         }
-        if failures.note("look at pod", collect_pod(store, &dir, mode, &mut found).await) == Some(Kept::Yes) {
-            live.insert(uid);
+        if failures.note("look at pod", collect_pod(store, &dir, mode, &mut found).await) == Some(Kept::No) {
+            dead.insert(uid);
         }
     }
+    // Asked for each thing when it is found: a pod may come up while we look, and has a directory before it has anything else.
+    let live = |uid: &str| !dead.contains(uid) && store.dir(uid).path.is_dir();
+    failures.note("trash", trash(store, mode, &mut found));
     failures.note("names", stale_names(store, mode, &mut found));
     failures.note("netns links", stale_netns_links(store, mode, &mut found));
     failures.note("cgroups", stale_cgroups(store, &live, mode, &mut found).await);
     failures.note("volumes", stale_volumes(store, &live, mode, &mut found));
     networks.sort_by(|a, b| a.bridge.cmp(&b.bridge));
     networks.dedup_by(|a, b| a.bridge == b.bridge);
-    let live: Vec<String> = live.into_iter().collect();
     for wanted in &networks {
         failures.note("network", stale_network(store, wanted, &live, mode, &mut found).await);
     }
@@ -60,11 +62,11 @@ enum Kept {
 }
 
 async fn collect_pod(store: &Store, dir: &PodDir, mode: Mode, found: &mut Vec<String>) -> Result<Kept, Error> {
-    let Some(_lock) = dir.try_lock()? else { return Ok(Kept::Yes) };
+    let Some(_lock) = dir.try_lock_leftover()? else { return Ok(Kept::Yes) };
     let Ok(record) = dir.record() else {
         found.push(format!("pod directory without a record: {}", dir.path.display()));
         if mode == Mode::Remove {
-            remove_tree(&dir.path)?;
+            store.remove_dir(dir)?;
         }
         return Ok(Kept::No);
     };
@@ -120,12 +122,23 @@ fn stale_netns_links(store: &Store, mode: Mode, found: &mut Vec<String>) -> Resu
     Ok(())
 }
 
-async fn stale_cgroups(store: &Store, live: &HashSet<String>, mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
+/// Directories whose deletion was cut off.
+fn trash(store: &Store, mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
+    for entry in entries(&store.layout.trash())? {
+        found.push(format!("files {}", entry.path().display()));
+        if mode == Mode::Remove {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+async fn stale_cgroups(store: &Store, live: &impl Fn(&str) -> bool, mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
     let hierarchy = Hierarchy::detect().map_err(|e| Error::System("find the cgroup hierarchies", e))?;
     let parent = store.layout.cgroup();
-    let mut left = live.len();
-    for uid in Cgroup::at(&hierarchy, &parent)?.children()? {
-        if live.contains(&uid) {
+    let pods = Cgroup::at(&hierarchy, &parent)?;
+    for uid in pods.children()? {
+        if live(&uid) {
             continue;
         }
         found.push(format!("cgroup {parent}/{uid}"));
@@ -133,19 +146,17 @@ async fn stale_cgroups(store: &Store, live: &HashSet<String>, mode: Mode, found:
             let cgroup = Cgroup::at(&hierarchy, &format!("{parent}/{uid}"))?;
             cgroup.kill().await?;
             cgroup.remove().await?;
-        } else {
-            left += 1;
         }
     }
-    if left == 0 && mode == Mode::Remove {
-        Cgroup::at(&hierarchy, &parent)?.remove().await?;
+    match mode {
+        Mode::Remove => Ok(pods.remove_empty()?),
+        Mode::DryRun => Ok(()),
     }
-    Ok(())
 }
 
-fn stale_volumes(store: &Store, live: &HashSet<String>, mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
+fn stale_volumes(store: &Store, live: &impl Fn(&str) -> bool, mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
     for entry in entries(&store.layout.lib.join("pods"))? {
-        if !live.contains(entry.file_name().to_string_lossy().as_ref()) {
+        if !live(entry.file_name().to_string_lossy().as_ref()) {
             found.push(format!("files {}", entry.path().display()));
             if mode == Mode::Remove {
                 remove_tree(&entry.path())?;
@@ -155,7 +166,7 @@ fn stale_volumes(store: &Store, live: &HashSet<String>, mode: Mode, found: &mut 
     Ok(())
 }
 
-async fn stale_network(store: &Store, wanted: &NetworkRecord, live: &[String], mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
+async fn stale_network(store: &Store, wanted: &NetworkRecord, live: &impl Fn(&str) -> bool, mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
     let network = network(&store.layout, wanted)?;
     let mode = match mode {
         Mode::DryRun => netsetup::Mode::DryRun,

@@ -47,6 +47,12 @@ impl Layout {
         self.run.join("pods")
     }
 
+    /// Directories of pods that are being deleted: nobody finds them by uid any more.
+    #[must_use]
+    pub fn trash(&self) -> PathBuf {
+        self.run.join("trash")
+    }
+
     /// `<namespace>_<name>` links to uids: who owns a name.
     #[must_use]
     pub fn names(&self) -> PathBuf {

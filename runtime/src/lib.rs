@@ -13,6 +13,7 @@ pub mod pods;
 pub mod process;
 pub mod signal;
 pub mod shim;
+pub mod step;
 pub mod store;
 pub mod watch;
 mod etc;

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::client::Client;
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::step::Step;
 use crate::store::{NetworkRecord, PodDir, PodLock, Record, Stage, Store};
 use crate::{process, teardown};
 
@@ -38,6 +39,17 @@ pub struct NewPod {
     pub(crate) lock: PodLock,
     pub(crate) record: Record,
     pub(crate) plan: PodPlan,
+    /// What stays of it when it cannot start.
+    pub(crate) keep: Keep,
+}
+
+/// What stays of a pod that is taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Its directory and logs, to be looked at or started again.
+    Pod,
+    /// Nothing.
+    Nothing,
 }
 
 impl NewPod {
@@ -58,7 +70,28 @@ impl NewPod {
     /// # Errors
     /// When a file cannot be removed.
     pub fn discard(self, store: &Store) -> Result<(), Error> {
-        store.remove(&self.record)
+        self.files().discard(store)
+    }
+
+    pub(crate) fn files(&self) -> Files {
+        Files { dir: self.dir.clone(), record: self.record.clone(), keep: self.keep }
+    }
+}
+
+/// What there is of a pod while it is on disk only.
+pub(crate) struct Files {
+    dir: PodDir,
+    pub(crate) record: Record,
+    pub(crate) keep: Keep,
+}
+
+impl Files {
+    /// Gives up: a new pod is gone then, and one that was stopped is so again.
+    pub(crate) fn discard(&self, store: &Store) -> Result<(), Error> {
+        match self.keep {
+            Keep::Nothing => store.remove(&self.record),
+            Keep::Pod => self.dir.write_record(&self.record.stopped()),
+        }
     }
 }
 
@@ -164,7 +197,7 @@ pub fn create(store: &Store, plan: &PodPlan, manifest: &Pod, options: &NetworkOp
         pause: None,
     };
     let (dir, lock) = store.create(&record, plan, manifest)?;
-    Ok(NewPod { dir, lock, record, plan: plan.clone() })
+    Ok(NewPod { dir, lock, record, plan: plan.clone(), keep: Keep::Nothing })
 }
 
 /// A stopped pod, ready to be started again from what is on disk.
@@ -179,7 +212,7 @@ pub fn restore(dir: PodDir, mut record: Record) -> Result<NewPod, Error> {
     record.stage = Stage::Creating;
     (record.shim, record.pause) = (None, None);
     dir.write_record(&record)?;
-    Ok(NewPod { dir, lock, record, plan })
+    Ok(NewPod { dir, lock, record, plan, keep: Keep::Pod })
 }
 
 /// Stops a pod: its containers within `grace` (the manifest's without one), then the sandbox. Its directory and logs stay.
@@ -216,16 +249,14 @@ pub async fn stop(store: &Store, dir: &PodDir, record: &Record, grace: Option<Du
 }
 
 /// Takes down what a dead shim left, and records that.
-async fn take_down(store: &Store, dir: &PodDir, mut record: Record, _lock: &PodLock) -> Result<(), Error> {
+async fn take_down(store: &Store, dir: &PodDir, record: Record, _lock: &PodLock) -> Result<(), Error> {
     teardown::sandbox(&store.layout, dir, &record).await?;
     let mut status = dir.status()?;
     status.phase = Some("Failed".to_owned());
     status.reason = Some("ShimDied".to_owned());
     status.message = Some("the pod's shim died; what it left was removed".to_owned());
     dir.write_status(&status)?;
-    record.stage = Stage::Stopped;
-    (record.shim, record.pause) = (None, None);
-    dir.write_record(&record)
+    Step::RecordStopped.take("", || dir.write_record(&record.stopped()))
 }
 
 /// Removes a stopped pod: its directory, its name, its logs.

@@ -3,7 +3,7 @@
 //! ```text
 //! shim                                       pause
 //!   clone3(NEWNET|NEWIPC|NEWUTS|NEWNS...) -->  joins the cgroup, waits
-//!   record on disk                             (the namespaces exist from here on)
+//!   record on disk                             (the namespaces exist from here on; end of file: the shim died, it ends)
 //!   go                                    -->  empty root, no capabilities, filter, execveat
 //!   wires the network meanwhile                sleeps until SIGTERM
 //!   ready: end of file on the failure pipe <-- exec closed it
@@ -12,7 +12,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::process::ProcessId;
 use crate::store;
+use crate::sys::descriptors::all_but;
 use crate::sys::pause::{PauseChild, STAGES, clone_pause};
 
 /// A pause process and what it holds.
@@ -51,7 +52,10 @@ impl Sandbox {
         let filter = pause_filter()?;
         let open = |path: PathBuf| File::options().write(true).open(&path).map(OwnedFd::from).map_err(Error::file("open", path));
         let cgroups = cgroup.procs_files().into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let keep = [program.as_raw_fd(), go_read.as_raw_fd(), failure_write.as_raw_fd()];
+        let keep: Vec<i32> = keep.into_iter().chain(cgroups.iter().map(OwnedFd::as_raw_fd)).collect();
         let (pid, pidfd) = clone_pause(&PauseChild {
+            close: &all_but(&keep),
             namespaces: namespaces(plan),
             program: program.as_fd(),
             root: &root,

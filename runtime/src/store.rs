@@ -8,12 +8,13 @@
 //!                  status.json               v1 PodStatus as seen by the shim
 //!                  events.jsonl  shim.sock  shim.log
 //!                  containers/<name>/        bundle and engine state
+//! <run>/trash/<uid>/                         a pod's directory, being deleted
 //! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use bundles::plan::PodPlan;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::error::Error;
 use crate::layout::Layout;
 use crate::process::ProcessId;
+use crate::step::Step;
 
 /// What a pod has, or may have, on the host. Written before the first side effect, so that anyone can undo it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +59,11 @@ impl Record {
     #[must_use]
     pub fn label(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The same pod when nothing is left of it on the host.
+    pub(crate) fn stopped(&self) -> Self {
+        Self { stage: Stage::Stopped, shim: None, pause: None, ..self.clone() }
     }
 }
 
@@ -177,10 +184,19 @@ impl PodDir {
     /// Takes the lock, or `None` while a creator or the shim holds it.
     ///
     /// # Errors
-    /// When the lock file cannot be opened.
+    /// When there is no lock file, as in a pod that was just removed, or it cannot be opened.
     pub fn try_lock(&self) -> Result<Option<PodLock>, Error> {
+        self.try_lock_with(OpenOptions::new().read(true))
+    }
+
+    /// As [`Self::try_lock`], also in what a creator left that died before it made the lock file.
+    pub(crate) fn try_lock_leftover(&self) -> Result<Option<PodLock>, Error> {
+        self.try_lock_with(&mut new_lock())
+    }
+
+    fn try_lock_with(&self, options: &mut OpenOptions) -> Result<Option<PodLock>, Error> {
         let path = self.path.join("lock");
-        let file = open_lock(&path)?;
+        let file = options.open(&path).map_err(Error::file("open", &path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(PodLock(file))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -191,12 +207,28 @@ impl PodDir {
     /// Waits until no creator and no shim holds the lock, then takes it.
     ///
     /// # Errors
-    /// When the lock file cannot be opened or locked.
+    /// When the lock file is missing, or cannot be opened or locked.
     pub fn lock(&self) -> Result<PodLock, Error> {
+        self.lock_with(OpenOptions::new().read(true))
+    }
+
+    fn lock_new(&self) -> Result<PodLock, Error> {
+        self.lock_with(&mut new_lock())
+    }
+
+    fn lock_with(&self, options: &mut OpenOptions) -> Result<PodLock, Error> {
         let path = self.path.join("lock");
-        let file = open_lock(&path)?;
+        let file = options.open(&path).map_err(Error::file("open", &path))?;
         flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::file("lock", path)(e.into()))?;
         Ok(PodLock(file))
+    }
+
+    /// Whether this is the lock of this directory, and not of one that was removed meanwhile.
+    fn is_locked_by(&self, lock: &PodLock) -> Result<bool, Error> {
+        let path = self.path.join("lock");
+        let (here, held) = (fs::metadata(&path), lock.0.metadata());
+        let (here, held) = (here.map_err(Error::file("look at", &path))?, held.map_err(Error::file("look at", &path))?);
+        Ok((here.dev(), here.ino()) == (held.dev(), held.ino()))
     }
 
     /// Whether a creator or the shim is at work.
@@ -208,15 +240,11 @@ impl PodDir {
     }
 }
 
-fn open_lock(path: &Path) -> Result<File, Error> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(Error::file("open", path))
+/// How a lock file is made.
+fn new_lock() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
 }
 
 /// All pods of one installation.
@@ -244,16 +272,14 @@ impl Store {
     /// # Errors
     /// [`Error::NameTaken`] when another pod has the name; then nothing is left.
     pub fn create(&self, record: &Record, plan: &PodPlan, manifest: &Pod) -> Result<(PodDir, PodLock), Error> {
-        private_dir(&self.layout.pods())?;
-        private_dir(&self.layout.names())?;
-        let dir = self.dir(&record.uid);
-        private_dir(&dir.path)?;
-        let lock = dir.lock()?;
+        let (dir, lock) = Step::Directory.take("", || self.new_dir(&record.uid))?;
         let written = (|| {
-            dir.write_record(record)?;
-            write_json(&dir.path.join("plan.json"), plan)?;
-            write_json(&dir.path.join("pod.json"), manifest)?;
-            self.claim(record)
+            Step::Record.take("", || dir.write_record(record))?;
+            Step::Plan.take("", || {
+                write_json(&dir.path.join("plan.json"), plan)?;
+                write_json(&dir.path.join("pod.json"), manifest)
+            })?;
+            Step::Name.take("", || self.claim(record))
         })();
         match written {
             Ok(()) => Ok((dir, lock)),
@@ -263,6 +289,23 @@ impl Store {
                     tracing::warn!(error = crate::error::chain(&left), "left behind");
                 }
                 Err(e)
+            }
+        }
+    }
+
+    /// Makes a pod's directory and takes its lock.
+    fn new_dir(&self, uid: &str) -> Result<(PodDir, PodLock), Error> {
+        private_dir(&self.layout.names())?;
+        let dir = self.dir(uid);
+        loop {
+            private_dir(&dir.path)?;
+            // `gc` takes a directory that nobody has locked and that has no record for a leftover: between our two calls it may
+            // have removed this one.
+            match dir.lock_new().and_then(|lock| Ok(dir.is_locked_by(&lock)?.then_some(lock))) {
+                Ok(Some(lock)) => return Ok((dir, lock)),
+                Ok(None) => {}
+                Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
             }
         }
     }
@@ -304,11 +347,22 @@ impl Store {
     /// # Errors
     /// When a file cannot be removed.
     pub fn remove(&self, record: &Record) -> Result<(), Error> {
-        let link = self.name_link(&record.namespace, &record.name);
-        if read_name(&link)?.as_deref() == Some(&record.uid) {
-            remove_file(&link)?;
+        Step::Unname.take("", || {
+            let link = self.name_link(&record.namespace, &record.name);
+            if read_name(&link)?.as_deref() == Some(&record.uid) { remove_file(&link) } else { Ok(()) }
+        })?;
+        Step::RemoveDirectory.take("", || self.remove_dir(&self.dir(&record.uid)))
+    }
+
+    /// Removes a pod's directory: at once for whoever looks, then file by file.
+    pub(crate) fn remove_dir(&self, dir: &PodDir) -> Result<(), Error> {
+        let trash = self.layout.trash();
+        private_dir(&trash)?;
+        let gone = trash.join(dir.path.file_name().unwrap_or_default());
+        match fs::rename(&dir.path, &gone) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", &dir.path)(e)),
+            _ => remove_tree(&gone),
         }
-        remove_tree(&self.layout.pod(&record.uid))
     }
 
     /// Every pod, by uid order; directories without a readable record are left out (`gc` takes those).

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,10 +20,11 @@ use super::io;
 use super::pod::{Pod, SubPaths};
 use crate::cgroup::{Cgroup, DeviceAccess, Limits};
 use crate::engine::{CreateRequest, Created, Engine as _, Stdio};
-use crate::error::{Error, chain};
+use crate::error::{Error, Failures, chain};
 use crate::logs::{LogWriter, Stream};
 use crate::process::{self, Exit, ProcessId};
 use crate::status::{ContainerSeen, ContainerState, Termination, restarts};
+use crate::step::Step;
 use crate::{rootfs, store};
 
 /// How long the outputs of an ended container may stay open: by then only a process outside its cgroup holds them.
@@ -147,15 +147,18 @@ impl Container {
     async fn try_create(&self, pod: &Pod) -> Result<Prepared, Error> {
         let bundle = pod.dir.container(self.name());
         store::private_dir(&bundle)?;
-        let rootfs = self.mount_root(pod, &bundle)?;
-        let cgroup = Cgroup::create(&pod.hierarchy, &self.cgroup_path(pod), &self.limits()?)?;
-        let sub_paths = self.stage_sub_paths(pod, &bundle)?;
+        let rootfs = Step::MountRoot.take(self.name(), || self.mount_root(pod, &bundle))?;
+        let limits = self.limits()?;
+        let cgroup = Step::Cgroup.take(self.name(), || Cgroup::create(&pod.hierarchy, &self.cgroup_path(pod), &limits))?;
+        let sub_paths = Step::SubPaths.take(self.name(), || self.stage_sub_paths(pod, &bundle))?;
         let spec = pod.spec(&self.plan, &rootfs, cgroup.path(), &sub_paths)?;
         let attempt = self.seen.borrow().restarts;
-        let log_dir = pod.log_dir(self.name());
-        store::private_dir(&log_dir)?;
-        let log_path = log_dir.join(format!("{attempt}.log"));
-        let log = Rc::new(RefCell::new(LogWriter::create(&log_path)?));
+        let log = Step::Log.take(self.name(), || {
+            let dir = pod.log_dir(self.name());
+            store::private_dir(&dir)?;
+            LogWriter::create(&dir.join(format!("{attempt}.log")))
+        })?;
+        let log = Rc::new(RefCell::new(log));
         let mut pumps = Vec::new();
         let mut stdin = None;
         let stdio = if self.plan.tty {
@@ -178,7 +181,7 @@ impl Container {
         let state_dir = bundle.join("engine");
         store::private_dir(&state_dir)?;
         let request = CreateRequest { id: &id, bundle: &bundle, spec: &spec, state_dir: &state_dir, cgroup: &cgroup, stdio };
-        let created = pod.engine.create(request).await?;
+        let created = Step::Launch.follow(self.name(), pod.engine.create(request)).await?;
         if let Some(master) = &created.terminal {
             let copy = master.try_clone().map_err(|e| Error::System("copy the terminal", e))?;
             pumps.push(io::pump_to_log(copy, Stream::Stdout, log));
@@ -233,10 +236,10 @@ impl Container {
     /// Lets a created container execute its entry point.
     pub(crate) async fn start(&self, pod: &Pod, prepared: Prepared) -> Result<(), Error> {
         let Prepared { mut created, cgroup, spec, stdin, pumps } = prepared;
-        if let Err(e) = created.start().await {
+        if let Err(e) = Step::Start.follow(self.name(), created.start()).await {
             drop((created, cgroup, pumps));
             self.clean_up(pod).await;
-            return Err(self.error("start", e.into()));
+            return Err(self.error("start", e));
         }
         let started = Timestamp::now();
         let Created { process, pidfd, terminal, .. } = created;
@@ -250,7 +253,7 @@ impl Container {
         *self.running.borrow_mut() = Some(Rc::new(running));
         self.exits.send_replace(None);
         self.attempts.send_modify(|n| *n += 1);
-        pod.write_container_state(self.name(), &process)?;
+        Step::RecordStart.take(self.name(), || pod.write_container_state(self.name(), &process))?;
         pod.events.normal("Started", Some(self.name()), &format!("Started container {} (attempt {attempt})", self.name()));
         pod.publish();
         Ok(())
@@ -346,8 +349,7 @@ impl Container {
             finished: running.started + jiff::SignedDuration::try_from(running.began.elapsed()).unwrap_or_default(),
         };
         *self.running.borrow_mut() = None;
-        self.release(pod, &running).await;
-        drop(running);
+        self.release(pod, running).await;
         self.clean_up(pod).await;
         self.seen.borrow_mut().state = ContainerState::Terminated(ended.clone());
         pod.events.normal("Exited", Some(self.name()), &format!("Container {} ended with exit code {} ({reason})", self.name(), exit.code));
@@ -375,7 +377,14 @@ impl Container {
         let mut stop = pod.watch_stop();
         let mut deadline = deadline;
         if deadline > Instant::now() {
-            self.send(running, crate::signal::to_stop(&self.plan));
+            let signal = crate::signal::to_stop(&self.plan);
+            let sent = Step::Signal.take(self.name(), || {
+                self.send(running, signal);
+                Ok::<_, Error>(())
+            });
+            if let Err(error) = sent {
+                tracing::warn!(container = self.name(), %error, "stop signal not sent");
+            }
         }
         loop {
             tokio::select! {
@@ -399,39 +408,58 @@ impl Container {
     }
 
     /// Ends what the container's first process left behind, and lets its last output reach the log.
-    async fn release(&self, pod: &Pod, running: &Running) {
-        if let Err(error) = running.cgroup.kill().await {
-            tracing::warn!(container = self.name(), %error, "left-over processes not killed");
-        }
+    async fn release(&self, pod: &Pod, running: Rc<Running>) {
+        let mut failures = Failures::default();
+        failures.follow(Step::KillContainer, self.name(), running.cgroup.kill()).await;
+        failures.follow(Step::Drain, self.name(), self.drain(&running)).await;
+        failures.take(Step::ForgetProcess, self.name(), || pod.remove_container_state(self.name()));
+        self.warn("not released", failures);
+    }
+
+    async fn drain(&self, running: &Running) -> Result<(), Error> {
         let pumps: Vec<_> = running.pumps.borrow_mut().drain(..).collect();
         let aborts: Vec<_> = pumps.iter().map(JoinHandle::abort_handle).collect();
         if tokio::time::timeout(DRAIN, futures::future::join_all(pumps)).await.is_err() {
-            tracing::warn!(container = self.name(), "its outputs are still open in another process; their log ends here");
             aborts.iter().for_each(tokio::task::AbortHandle::abort);
+            let why = "its outputs are still open in another process; their log ends here";
+            return Err(Error::System("read the last output", std::io::Error::other(why)));
         }
-        pod.remove_container_state(self.name());
+        Ok(())
     }
 
-    /// Removes what `create` made. Works on whatever part of it exists.
+    /// Removes what `create` made. Works on whatever part of it exists; what it cannot remove the pod's tear-down will.
     pub(crate) async fn clean_up(&self, pod: &Pod) {
         let bundle = pod.dir.container(self.name());
-        let mut failures = crate::error::Failures::default();
-        if let Some(cgroup) = failures.note("open cgroup", Cgroup::at(&pod.hierarchy, &self.cgroup_path(pod))) {
-            failures.note("kill cgroup", cgroup.kill().await);
-            failures.note("remove cgroup", cgroup.remove().await);
-        }
-        failures.note("unmount sub paths", rootfs::unmount_below(&bundle.join(SUB_PATHS)));
-        failures.note("remove sub paths", store::remove_tree(&bundle.join(SUB_PATHS)));
-        failures.note("unmount root", rootfs::unmount(&bundle.join("rootfs")));
-        failures.note("remove engine state", store::remove_tree(&bundle.join("engine")));
-        failures.note("remove upper directory", store::remove_tree(&pod.store.layout.pod_lib(&pod.plan.uid).join("containers").join(self.name())));
+        let mut failures = Failures::default();
+        failures.follow(Step::RemoveContainerCgroup, self.name(), self.remove_cgroup(pod)).await;
+        failures.take(Step::UnmountSubPaths, self.name(), || {
+            rootfs::unmount_below(&bundle.join(SUB_PATHS))?;
+            store::remove_tree(&bundle.join(SUB_PATHS))
+        });
+        failures.take(Step::UnmountRoot, self.name(), || rootfs::unmount(&bundle.join("rootfs")));
+        failures.take(Step::RemoveContainerFiles, self.name(), || self.remove_files(pod, &bundle));
+        self.warn("not cleaned up", failures);
+    }
+
+    /// Of a container that could not be made, with what is in it.
+    async fn remove_cgroup(&self, pod: &Pod) -> Result<(), Error> {
+        let cgroup = Cgroup::at(&pod.hierarchy, &self.cgroup_path(pod))?;
+        cgroup.kill().await?;
+        Ok(cgroup.remove().await?)
+    }
+
+    fn remove_files(&self, pod: &Pod, bundle: &Path) -> Result<(), Error> {
+        let upper = pod.store.layout.pod_lib(&pod.plan.uid).join("containers").join(self.name());
+        let mut failures = Failures::default();
+        failures.note("engine state", store::remove_tree(&bundle.join("engine")));
+        failures.note("upper directory", store::remove_tree(&upper));
+        failures.note("config.json", store::remove_file(&bundle.join("config.json")));
+        failures.into_result()
+    }
+
+    fn warn(&self, what: &str, failures: Failures) {
         if let Err(error) = failures.into_result() {
-            tracing::warn!(container = self.name(), %error, "not cleaned up");
-        }
-        if let Err(error) = fs::remove_file(bundle.join("config.json"))
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(container = self.name(), %error, "config.json left");
+            tracing::warn!(container = self.name(), %error, "{what}");
         }
     }
 }

@@ -25,8 +25,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::unix::pipe;
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::pods::NewPod;
+use crate::step::{self, Step};
 use crate::store::Store;
 use crate::sys::fork;
 
@@ -62,8 +63,29 @@ impl ShimHandle {
 /// Forks the shim of a pod that is on disk. The caller has one thread, and no tokio runtime.
 ///
 /// # Errors
-/// When there are several threads, or no process can be made.
+/// When there are several threads, or no process can be made; the pod is given up then, as by [`NewPod::discard`].
 pub fn spawn(store: &Store, pod: NewPod) -> Result<ShimHandle, Error> {
+    let files = pod.files();
+    let (read, write, pid) = match fork_with_pipe() {
+        Ok(forked) => forked,
+        Err(e) => {
+            if let Err(left) = files.discard(store) {
+                tracing::warn!(error = chain(&left), "left behind");
+            }
+            return Err(e);
+        }
+    };
+    let Some(pid) = pid else {
+        drop(read);
+        // A panic must not unwind into the frames of the command that was forked.
+        let run = std::panic::AssertUnwindSafe(|| run::main(store.clone(), pod, write));
+        std::process::exit(std::panic::catch_unwind(run).unwrap_or(70))
+    };
+    Ok(ShimHandle { pipe: Some(read), lines: None, pid })
+}
+
+/// The pipe's ends, and the child's pid; `None` in the child.
+fn fork_with_pipe() -> Result<(OwnedFd, OwnedFd, Option<u32>), Error> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK)
         .map_err(|e| Error::System("make a pipe", e.into()))?;
     // Only the reader is asynchronous; a shim that waits for a slow reader is fine.
@@ -72,13 +94,15 @@ pub fn spawn(store: &Store, pod: NewPod) -> Result<ShimHandle, Error> {
         // The child would inherit locks that nobody will release.
         return Err(Error::System("fork the shim", std::io::Error::other("this process has several threads")));
     }
-    let Some(pid) = fork().map_err(|e| Error::System("fork the shim", e))? else {
-        drop(read);
-        // A panic must not unwind into the frames of the command that was forked.
-        let run = std::panic::AssertUnwindSafe(|| run::main(store.clone(), pod, write));
-        std::process::exit(std::panic::catch_unwind(run).unwrap_or(70))
-    };
-    Ok(ShimHandle { pipe: Some(read), lines: None, pid })
+    let pid = Step::Fork.take("", || {
+        let pid = fork().map_err(|e| Error::System("fork the shim", e))?;
+        if pid.is_none() {
+            // This span is the command's.
+            step::send_to(None);
+        }
+        Ok::<_, Error>(pid)
+    })?;
+    Ok((read, write, pid))
 }
 
 fn threads() -> std::io::Result<usize> {

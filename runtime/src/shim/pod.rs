@@ -21,15 +21,15 @@ use tokio::sync::watch;
 use super::capabilities;
 use super::container::Container;
 use super::events::EventLog;
-use super::progress::Reporter;
 use crate::cgroup::{Cgroup, Hierarchy, Limits};
 use crate::engine::Libcontainer;
 use crate::error::{Error, chain};
 use crate::etc::EtcFiles;
-use crate::pods::{NewPod, host_interface, network, port_mappings};
+use crate::pods::{Keep, NewPod, host_interface, network, port_mappings};
 use crate::process::{self, ProcessId};
 use crate::sandbox::{self, Sandbox};
 use crate::status::PodSeen;
+use crate::step::{NetworkSteps, Step};
 use crate::store::{PodDir, PodLock, Record, Stage, Store};
 use crate::{rootfs, store, teardown};
 
@@ -93,9 +93,9 @@ impl From<Error> for NotStarted {
 
 impl Pod {
     pub(crate) fn new(store: Store, new: NewPod, engine: Libcontainer, hierarchy: Hierarchy) -> Result<Rc<Self>, Error> {
-        let NewPod { dir, lock, mut record, plan } = new;
+        let NewPod { dir, lock, mut record, plan, .. } = new;
         record.shim = Some(ProcessId::of(std::process::id()).map_err(|e| Error::System("identify the shim", e))?);
-        dir.write_record(&record)?;
+        Step::RecordShim.take("", || dir.write_record(&record))?;
         let events = EventLog::open(&dir.events())?;
         let containers = |plans: &[bundles::plan::ContainerPlan]| plans.iter().cloned().map(Container::new).map(Rc::new).collect();
         Ok(Rc::new(Self {
@@ -121,21 +121,17 @@ impl Pod {
     }
 
     /// Brings the pod up: sandbox, network, files, init containers in order, app containers.
-    pub(crate) async fn start(&self, report: &mut Reporter) -> Result<(), NotStarted> {
+    pub(crate) async fn start(&self) -> Result<(), NotStarted> {
         self.publish();
         self.create_sandbox()?;
-        report.step("pause");
         let pod_ip = self.attach().await?;
-        report.step("network");
         self.prepare_files(pod_ip)?;
-        self.sandbox.borrow_mut().as_mut().map_or(Ok(()), Sandbox::ready)?;
-        report.step("files");
+        Step::PauseReady.take("", || self.sandbox.borrow_mut().as_mut().map_or(Ok(()), Sandbox::ready))?;
         self.publish();
         for container in &self.init {
             self.run_init(container).await?;
-            report.step(container.name());
         }
-        self.start_apps(report).await
+        self.start_apps().await
     }
 
     async fn run_init(&self, container: &Container) -> Result<(), NotStarted> {
@@ -153,12 +149,11 @@ impl Pod {
     }
 
     /// Creates the app containers side by side and starts them in the manifest's order.
-    async fn start_apps(&self, report: &mut Reporter) -> Result<(), NotStarted> {
+    async fn start_apps(&self) -> Result<(), NotStarted> {
         for container in &self.app {
             container.seen.borrow_mut().state = crate::status::ContainerState::Waiting { reason: "ContainerCreating", message: None };
         }
         let created = join_all(self.app.iter().map(|c| c.create(self))).await;
-        report.step("create containers");
         let mut prepared = Vec::new();
         let mut failed = None;
         for result in created {
@@ -175,10 +170,8 @@ impl Pod {
                 return Err(NotStarted::Stopped);
             }
             container.start(self, prepared).await?;
-            report.step(&format!("start {}", container.name()));
         }
-        self.set_stage(Stage::Running)?;
-        Ok(())
+        Ok(Step::RecordRunning.take("", || self.set_stage(Stage::Running))?)
     }
 
     /// Follows the app containers until none of them will run again.
@@ -211,20 +204,20 @@ impl Pod {
     /// Pause first: everything else joins what it holds.
     fn create_sandbox(&self) -> Result<(), Error> {
         let cgroup_path = self.record.borrow().cgroup.clone();
-        // The pod's own, and pause's below it: on v2 a cgroup with controllers has no processes of its own.
-        Cgroup::create(&self.hierarchy, &cgroup_path, &Limits::default())?;
-        let cgroup = Cgroup::create(&self.hierarchy, &format!("{cgroup_path}/pause"), &Limits::default())?;
+        Step::PodCgroup.take("", || Cgroup::create(&self.hierarchy, &cgroup_path, &Limits::default()))?;
+        let pause_path = format!("{cgroup_path}/pause");
+        let cgroup = Step::PauseCgroup.take("", || Cgroup::create(&self.hierarchy, &pause_path, &Limits::default()))?;
         let scratch = self.dir.path.join("root");
         store::private_dir(&scratch)?;
-        let mut sandbox = Sandbox::create(&self.plan, &scratch, &cgroup)?;
-        {
+        let mut sandbox = Step::Pause.take("", || Sandbox::create(&self.plan, &scratch, &cgroup))?;
+        Step::RecordPause.take("", || {
             let mut record = self.record.borrow_mut();
             record.pause = Some(sandbox.pause);
-            self.dir.write_record(&record)?;
-        }
-        sandbox.release()?;
+            self.dir.write_record(&record)
+        })?;
+        Step::ReleasePause.take("", || sandbox.release())?;
         if self.plan.network != NetworkMode::Host {
-            sandbox::link_netns(&self.record.borrow().netns_link, &sandbox.pause)?;
+            Step::LinkNetns.take("", || sandbox::link_netns(&self.record.borrow().netns_link, &sandbox.pause))?;
         }
         *self.sandbox.borrow_mut() = Some(sandbox);
         Ok(())
@@ -257,7 +250,7 @@ impl Pod {
             ports: &ports,
         };
         let network = network(&self.store.layout, wanted)?;
-        let attached = netsetup::attach(&network, &request).await.map_err(fail)?;
+        let attached = netsetup::attach_watched(&network, &request, &NetworkSteps::default()).await.map_err(fail)?;
         self.events.normal("Attached", None, &format!("{} has {}/{} on {}", label, attached.address, attached.prefix_len, wanted.bridge));
         Ok(Some(attached.address.into()))
     }
@@ -268,19 +261,20 @@ impl Pod {
             Some(IpAddr::V4(ip)) => Some(ip),
             _ => None,
         };
-        let etc = EtcFiles::write(&self.dir.path.join("etc"), &self.plan, v4)?;
+        let etc = Step::EtcFiles.take("", || EtcFiles::write(&self.dir.path.join("etc"), &self.plan, v4))?;
         let no_exec = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         let shm = match self.plan.ipc {
             IpcMode::Host => PathBuf::from("/dev/shm"),
             IpcMode::Pod => {
                 let shm = self.dir.path.join("shm");
-                rootfs::mount_tmpfs(&shm, 0o1777, Some(SHM_BYTES), no_exec)?;
+                Step::Shm.take("", || rootfs::mount_tmpfs(&shm, 0o1777, Some(SHM_BYTES), no_exec))?;
                 shm
             }
         };
         let mut volumes = BTreeMap::new();
         for (name, source) in &self.plan.volumes {
-            volumes.insert(name.clone(), self.prepare_volume(name, source)?);
+            let path = Step::Volume.take(name, || self.prepare_volume(name, source))?;
+            volumes.insert(name.clone(), path);
         }
         // Set once: a pod comes up once.
         self.env.get_or_init(|| Env { pod_ip, etc, shm: Some(shm), volumes });
@@ -361,24 +355,29 @@ impl Pod {
         }
     }
 
-    /// Takes everything down and records it; with `keep` the pod's directory and logs stay.
-    pub(crate) async fn tear_down(&self, keep: bool) -> Result<(), Error> {
+    /// Takes everything down and records it.
+    ///
+    /// What a failed step has left is still on record, so that `stop`, `rm` and `gc` try again.
+    pub(crate) async fn tear_down(&self, keep: Keep) -> Result<(), Error> {
         // From here on pause ends because we end it.
         self.finished.set(true);
         let record = self.record.borrow().clone();
-        let result = teardown::sandbox(&self.store.layout, &self.dir, &record).await;
+        let mut result = teardown::sandbox(&self.store.layout, &self.dir, &record).await;
         self.sandbox.borrow_mut().take();
-        if keep {
-            self.publish();
-            let mut record = self.record.borrow_mut();
-            record.stage = Stage::Stopped;
-            (record.shim, record.pause) = (None, None);
-            self.dir.write_record(&record)?;
-        } else {
-            teardown::files(&self.store, &record)?;
+        self.publish();
+        if result.is_ok() {
+            result = match keep {
+                Keep::Pod => Step::RecordStopped.take("", || self.record_stopped()),
+                Keep::Nothing => teardown::files(&self.store, &record),
+            };
         }
         self.down.send_replace(true);
         result
+    }
+
+    fn record_stopped(&self) -> Result<(), Error> {
+        let stopped = self.record.borrow().stopped();
+        self.dir.write_record(&stopped)
     }
 
     /// Ends the pod when pause ends: without it, nobody holds the namespaces that a restarted container would join.
@@ -493,10 +492,8 @@ impl Pod {
         store::write_json(&self.dir.container(name).join("state.json"), process)
     }
 
-    pub(crate) fn remove_container_state(&self, name: &str) {
-        if let Err(e) = store::remove_file(&self.dir.container(name).join("state.json")) {
-            tracing::warn!(error = chain(&e), "state file left");
-        }
+    pub(crate) fn remove_container_state(&self, name: &str) -> Result<(), Error> {
+        store::remove_file(&self.dir.container(name).join("state.json"))
     }
 
     /// The pod's directory as an open descriptor, for socket addresses that would be too long as paths (unix(7): 108 bytes).

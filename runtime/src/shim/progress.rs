@@ -3,20 +3,16 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+
+use crate::step::{Sink, Timed};
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
-    /// A step of the start is done.
-    Step {
-        /// Which.
-        name: String,
-        /// How long it took, in microseconds.
-        micros: u64,
-    },
+    /// A step of the start is done. Told only when the command has a [`Timeline`](crate::step::Timeline).
+    Step(Timed),
     /// Every app container has executed its entry point.
     Started,
     /// The pod did not start.
@@ -31,40 +27,34 @@ pub enum Progress {
 }
 
 /// The shim's end. A command that is gone is no reason to stop: then messages go nowhere.
-pub(crate) struct Reporter {
-    pipe: Option<File>,
-    last: Instant,
-}
+pub(crate) struct Reporter(File);
 
 impl Reporter {
     pub(crate) fn new(pipe: OwnedFd) -> Self {
-        Self { pipe: Some(pipe.into()), last: Instant::now() }
+        Self(pipe.into())
     }
 
-    /// The step that ends now.
-    pub(crate) fn step(&mut self, name: &str) {
-        let now = Instant::now();
-        let micros = u64::try_from((now - self.last).as_micros()).unwrap_or(u64::MAX);
-        self.last = now;
-        tracing::debug!(name, micros, "step");
-        self.send(&Progress::Step { name: name.to_owned(), micros });
+    /// Another writer, for the times of steps.
+    pub(crate) fn sink(&self) -> std::io::Result<Sink> {
+        let pipe = Self(self.0.try_clone()?);
+        Ok(Box::new(move |timed| pipe.send(&Progress::Step(timed.clone()))))
     }
 
-    /// The last message; closes the pipe.
-    pub(crate) fn finish(&mut self, message: &Progress) {
+    /// The last message; the pipe ends.
+    pub(crate) fn finish(self, message: &Progress) {
+        crate::step::send_to(None);
         self.send(message);
-        self.pipe = None;
     }
 
-    fn send(&mut self, message: &Progress) {
-        let Some(pipe) = &mut self.pipe else { return };
-        let line = serde_json::to_vec(message).map(|mut line| {
+    fn send(&self, message: &Progress) {
+        let line = serde_json::to_vec(message).map_err(std::io::Error::from).and_then(|mut line| {
             line.push(b'\n');
-            line
+            // One write(2): lines are whole.
+            (&self.0).write_all(&line)
         });
         // A closed pipe (EPIPE) means that the command has ended.
-        if !line.is_ok_and(|line| pipe.write_all(&line).is_ok()) {
-            self.pipe = None;
+        if let Err(error) = line {
+            tracing::debug!(%error, "the command does not listen");
         }
     }
 }

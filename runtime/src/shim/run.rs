@@ -17,9 +17,10 @@ use super::progress::{Progress, Reporter};
 use crate::cgroup::Hierarchy;
 use crate::engine::{Launcher, Libcontainer, protected};
 use crate::error::{Error, chain};
-use crate::pods::NewPod;
+use crate::pods::{Files, Keep, NewPod};
 use crate::rootfs;
 use crate::signal::Signals;
+use crate::step::{self, Step};
 use crate::store::Store;
 use crate::sys;
 
@@ -30,17 +31,22 @@ const OOM_SCORE_ADJ: &str = "-998";
 pub(super) fn main(store: Store, new: NewPod, progress: OwnedFd) -> i32 {
     let log = new.dir.path.join("shim.log");
     let keep = [new.lock.as_fd().as_raw_fd(), progress.as_raw_fd()];
-    let mut report = Reporter::new(progress);
-    match detach(&log, &keep).and_then(|()| runtime()) {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, live(store, new, &mut report)),
+    let report = Reporter::new(progress);
+    match Step::LeaveCommand.take("", || detach(&log, &keep)).and_then(|()| tell_steps(&report)).and_then(|()| runtime()) {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, live(store, new, report)),
         Err(e) => {
             // Nothing but files exists yet.
-            let message = chain(&e);
-            let removed = store.remove(&new.record).is_ok();
-            report.finish(&Progress::Failed { message, exit_code: e.exit_code(), removed });
+            let files = new.files();
+            report.finish(&failed(chain(&e), e.exit_code(), files.keep, &files.discard(&store)));
             1
         }
     }
+}
+
+/// From here on the shim's steps go to the command.
+fn tell_steps(report: &Reporter) -> Result<(), Error> {
+    step::send_to(Some(report.sink().map_err(|e| Error::System("copy the progress pipe", e))?));
+    Ok(())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -69,22 +75,21 @@ fn detach(log: &Path, keep: &[i32]) -> Result<(), Error> {
     rootfs::unshare_mounts()
 }
 
-async fn live(store: Store, new: NewPod, report: &mut Reporter) -> i32 {
-    let record = new.record.clone();
+async fn live(store: Store, new: NewPod, report: Reporter) -> i32 {
+    let files = new.files();
     let pod = match prepare(&store, new) {
         Ok(pod) => pod,
         Err(e) => {
-            let removed = store.remove(&record).is_ok();
-            report.finish(&Progress::Failed { message: chain(&e), exit_code: e.exit_code(), removed });
+            report.finish(&failed(chain(&e), e.exit_code(), files.keep, &files.discard(&store)));
             return 1;
         }
     };
-    let served = api::serve(&pod).await;
-    let started = match served {
-        Ok(_) => pod.start(report).await,
-        Err(ref e) => Err(NotStarted::Cannot(Error::System("serve the pod's socket", std::io::Error::other(chain(e))))),
+    let Files { record, keep, .. } = files;
+    let (served, started) = match Step::Serve.follow("", api::serve(&pod)).await {
+        Ok(server) => (Some(server), pod.start().await),
+        Err(e) => (None, Err(NotStarted::Cannot(e))),
     };
-    let status = match started {
+    let down = match started {
         Ok(()) => {
             report.finish(&Progress::Started);
             tokio::task::spawn_local({
@@ -92,34 +97,50 @@ async fn live(store: Store, new: NewPod, report: &mut Reporter) -> i32 {
                 async move { pod.watch_pause().await }
             });
             pod.supervise().await;
-            take_down(&pod, true).await
+            pod.tear_down(Keep::Pod).await
         }
         Err(NotStarted::Stopped) => {
             pod.finish_containers().await;
-            let status = take_down(&pod, true).await;
-            report.finish(&Progress::Failed { message: format!("pod {} was stopped while it started", record.label()), exit_code: 125, removed: false });
-            status
+            let down = pod.tear_down(Keep::Pod).await;
+            let message = format!("pod {} was stopped while it started", record.label());
+            report.finish(&failed(message, 125, Keep::Pod, &down));
+            down
         }
         Err(NotStarted::InitFailed { container, exit_code }) => {
             let message = format!("init container {container} of pod {} failed with exit code {exit_code}", record.label());
             pod.fail("InitContainerFailed", message.clone());
-            let status = take_down(&pod, true).await;
-            report.finish(&Progress::Failed { message, exit_code, removed: false });
-            status
+            let down = pod.tear_down(Keep::Pod).await;
+            report.finish(&failed(message, exit_code, Keep::Pod, &down));
+            down
         }
         Err(NotStarted::Cannot(e)) => {
             pod.request_stop(Some(Duration::ZERO));
             pod.finish_containers().await;
-            let status = take_down(&pod, false).await;
-            report.finish(&Progress::Failed { message: chain(&e), exit_code: e.exit_code(), removed: status == 0 });
-            status
+            let down = pod.tear_down(keep).await;
+            report.finish(&failed(chain(&e), e.exit_code(), keep, &down));
+            down
         }
     };
     // Whoever asked us to stop waits for our end, not for our answer; but let answers go out that are ready.
-    if let Ok(server) = served {
+    if let Some(server) = served {
         server.finish().await;
     }
-    status
+    match down {
+        Ok(()) => 0,
+        Err(e) => {
+            tracing::error!(error = chain(&e), "pod not taken down whole");
+            1
+        }
+    }
+}
+
+/// Why the pod did not start, and why it was not undone, should that have failed too.
+fn failed(cause: String, exit_code: u8, keep: Keep, down: &Result<(), Error>) -> Progress {
+    let message = match down {
+        Ok(()) => cause,
+        Err(e) => format!("{cause}; not all of it could be undone, `minipod gc` tries again: {}", chain(e)),
+    };
+    Progress::Failed { message, exit_code, removed: keep == Keep::Nothing && down.is_ok() }
 }
 
 fn prepare(store: &Store, new: NewPod) -> Result<Rc<Pod>, Error> {
@@ -137,14 +158,4 @@ fn prepare(store: &Store, new: NewPod) -> Result<Rc<Pod>, Error> {
         }
     });
     Ok(pod)
-}
-
-async fn take_down(pod: &Pod, keep: bool) -> i32 {
-    match pod.tear_down(keep).await {
-        Ok(()) => 0,
-        Err(e) => {
-            tracing::error!(error = chain(&e), "pod not taken down whole; `minipod gc` goes on");
-            1
-        }
-    }
 }

@@ -6,6 +6,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use super::descriptors::close_ranges;
+
 /// What the child needs, prepared by the parent.
 pub(crate) struct PauseChild<'a> {
     /// `CLONE_NEW*` flags of the pod's namespaces; a mount namespace of its own is always added.
@@ -16,6 +18,9 @@ pub(crate) struct PauseChild<'a> {
     pub(crate) root: &'a CStr,
     /// The name of the new UTS namespace.
     pub(crate) hostname: Option<&'a CStr>,
+    /// Descriptors from first to last that belong to the shim alone: its lock, which would outlive it in pause, and the other
+    /// end of `go`, without which the end of the file never comes.
+    pub(crate) close: &'a [(u32, u32)],
     /// `cgroup.procs` files through which the child joins the pod's cgroups, first of all: on cgroup v1 the first move after
     /// a quiet time waits for an RCU grace period (about 10 ms), and this way nobody else waits for it.
     pub(crate) cgroups: &'a [OwnedFd],
@@ -29,6 +34,7 @@ pub(crate) struct PauseChild<'a> {
 
 /// Steps of the child, for the report of a failure.
 pub(crate) const STAGES: &[&str] = &[
+    "close the shim's descriptors",
     "join the pod's cgroups",
     "wait for the record",
     "set the host name",
@@ -109,6 +115,10 @@ fn in_child(child: &PauseChild<'_>) -> ! {
 fn setup_and_exec(child: &PauseChild<'_>, stage: &mut u8) -> i32 {
     // SAFETY: raw system calls on prepared, NUL-terminated or sized memory of this process' own copy.
     unsafe {
+        if close_ranges(child.close) < 0 {
+            return *libc::__errno_location();
+        }
+        *stage += 1;
         for procs in child.cgroups {
             if libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
                 return *libc::__errno_location();
