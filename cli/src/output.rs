@@ -139,17 +139,17 @@ pub(crate) fn init_log(global: &Global) {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     // A spinner shows steps as well, and takes them from the shim; this command's own are too short to be seen.
-    let verbose = global.verbose > 0;
-    let tell = move |timed: &Timed| if verbose { step("minipod", timed) };
+    let (verbose, format) = (global.verbose > 0, global.log_format);
+    let tell = move |timed: &Timed| if verbose { step(format, "minipod", timed) };
     let steps = (verbose || io::stderr().is_terminal()).then(|| Timeline::new(tell).with_filter(Timeline::filter()));
     tracing_subscriber::registry().with(lines.with_filter(filter)).with(steps).init();
 }
 
 /// A line on a step that has ended: when it began, counted from the start of the command, and how long it took.
-pub(crate) fn step(who: &str, step: &Timed) {
+pub(crate) fn step(format: LogFormat, who: &str, step: &Timed) {
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let of = if step.subject.is_empty() { String::new() } else { format!(" of {}", step.subject) };
-    note(&format!("{who}: {:7.2} ms + {:6.2} ms  {}{of}", ms(step.began), ms(step.took), step.name));
+    message(format, "info", &format!("{who}: {:7.2} ms + {:6.2} ms  {}{of}", ms(step.began), ms(step.took), step.name));
 }
 
 /// Appends a line to a text.

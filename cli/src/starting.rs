@@ -11,7 +11,7 @@ use runtime::shim::{self, Progress, ShimHandle};
 use runtime::step::Timed;
 use runtime::store::Store;
 
-use crate::args::Global;
+use crate::args::{Global, LogFormat};
 use crate::error::Error;
 use crate::exit;
 use crate::output;
@@ -89,13 +89,13 @@ pub(crate) struct Display {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Steps {
     Quiet,
-    Told,
+    Told(LogFormat),
 }
 
 impl Display {
     /// For so many pods.
     pub(crate) fn new(global: &Global, pods: usize) -> Self {
-        let steps = if global.verbose > 0 { Steps::Told } else { Steps::Quiet };
+        let steps = if global.verbose > 0 { Steps::Told(global.log_format) } else { Steps::Quiet };
         let spins = steps == Steps::Quiet && std::io::stderr().is_terminal();
         let bar = if spins { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         Self { bar, steps, pending: Rc::new(RefCell::new(pods)) }
@@ -103,7 +103,7 @@ impl Display {
 
     fn step(&self, pod: &str, step: &Timed) {
         match self.steps {
-            Steps::Told => output::step(pod, step),
+            Steps::Told(format) => output::step(format, pod, step),
             Steps::Quiet => {
                 self.bar.set_message(format!("{pod}: {} {}", step.name, step.subject));
                 self.bar.tick();

@@ -175,6 +175,12 @@ fn begin(name: &str, subject: &str) -> Result<Span, Error> {
     Ok(info_span!(target: TARGET, "step", name, subject))
 }
 
+/// What only reads, such as a check before anything is made: shown among the steps until dropped, and no fault point.
+#[must_use]
+pub fn reading(name: &str) -> Span {
+    info_span!(target: TARGET, "step", name, subject = "")
+}
+
 /// The names of all steps, the network's included.
 pub fn names() -> impl Iterator<Item = String> {
     let network = [netsetup::Step::ATTACH, netsetup::Step::DETACH].concat();

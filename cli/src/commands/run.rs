@@ -8,6 +8,7 @@ use bundles::manifest::{Manifest, PodManifest, publish_all};
 use bundles::plan::{ContainerPlan, HostPort, NetworkMode, PodPlan, Protocol, RootSource, VolumeSource};
 use clap::{Args, ValueEnum};
 use runtime::pods::{NetworkOptions, create, preflight};
+use runtime::step;
 use runtime::store::Store;
 
 use crate::args::Global;
@@ -112,10 +113,13 @@ impl Run {
 
     /// Reads the manifests, applies the options, and finds the images.
     fn prepare(&self, global: &Global, store: &Store) -> Result<(Manifest, Option<Hold>), Error> {
+        let parse = step::reading("read manifests");
         let mut files = self.files.clone();
         files.extend(self.configmaps.iter().cloned());
         let mut manifest = manifests::parse(&manifests::read(&files)?, self.strict.into(), global.log_format)?;
         self.apply(&mut manifest)?;
+        drop(parse);
+        let _find = step::reading("find images");
         let mut plans: Vec<&mut PodPlan> = manifest.pods.iter_mut().map(|pod| &mut pod.plan).collect();
         let hold = images::resolve(&store.layout, &mut plans)?;
         Ok((manifest, hold))
@@ -230,6 +234,7 @@ async fn replace(store: &Store, manifest: &Manifest) -> Result<(), Error> {
 }
 
 async fn check(store: &Store, manifest: &Manifest, wanted: &NetworkOptions) -> Result<NetworkOptions, Error> {
+    let _check = step::reading("check names, ports and addresses");
     let plans: Vec<PodPlan> = manifest.pods.iter().map(|pod| pod.plan.clone()).collect();
     checked(store, &plans, wanted).await
 }

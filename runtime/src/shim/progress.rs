@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,20 +28,21 @@ pub enum Progress {
 }
 
 /// The shim's end. A command that is gone is no reason to stop: then messages go nowhere.
-pub(crate) struct Reporter(File);
+#[derive(Clone)]
+pub(crate) struct Reporter(Arc<File>);
 
 impl Reporter {
     pub(crate) fn new(pipe: OwnedFd) -> Self {
-        Self(pipe.into())
+        Self(Arc::new(pipe.into()))
     }
 
-    /// Another writer, for the times of steps.
-    pub(crate) fn sink(&self) -> std::io::Result<Sink> {
-        let pipe = Self(self.0.try_clone()?);
-        Ok(Box::new(move |timed| pipe.send(&Progress::Step(timed.clone()))))
+    /// For the times of steps.
+    pub(crate) fn sink(&self) -> Sink {
+        let report = self.clone();
+        Box::new(move |timed| report.send(&Progress::Step(timed.clone())))
     }
 
-    /// The last message; the pipe ends.
+    /// The last message; the pipe ends here, and with the sink.
     pub(crate) fn finish(self, message: &Progress) {
         crate::step::send_to(None);
         self.send(message);
@@ -50,7 +52,7 @@ impl Reporter {
         let line = serde_json::to_vec(message).map_err(std::io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             // One write(2): lines are whole.
-            (&self.0).write_all(&line)
+            (&*self.0).write_all(&line)
         });
         // A closed pipe (EPIPE) means that the command has ended.
         if let Err(error) = line {

@@ -32,7 +32,9 @@ pub(super) fn main(store: Store, new: NewPod, progress: OwnedFd) -> i32 {
     let log = new.dir.path.join("shim.log");
     let keep = [new.lock.as_fd().as_raw_fd(), progress.as_raw_fd()];
     let report = Reporter::new(progress);
-    match Step::LeaveCommand.take("", || detach(&log, &keep)).and_then(|()| tell_steps(&report)).and_then(|()| runtime()) {
+    // From here on steps are told to the command.
+    step::send_to(Some(report.sink()));
+    match Step::LeaveCommand.take("", || detach(&log, &keep)).and_then(|()| runtime()) {
         Ok(runtime) => LocalSet::new().block_on(&runtime, live(store, new, report)),
         Err(e) => {
             // Nothing but files exists yet.
@@ -41,12 +43,6 @@ pub(super) fn main(store: Store, new: NewPod, progress: OwnedFd) -> i32 {
             1
         }
     }
-}
-
-/// From here on the shim's steps go to the command.
-fn tell_steps(report: &Reporter) -> Result<(), Error> {
-    step::send_to(Some(report.sink().map_err(|e| Error::System("copy the progress pipe", e))?));
-    Ok(())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -144,9 +140,11 @@ fn failed(cause: String, exit_code: u8, keep: Keep, down: &Result<(), Error>) ->
 }
 
 fn prepare(store: &Store, new: NewPod) -> Result<Rc<Pod>, Error> {
+    let look = step::reading("find program and cgroups");
     let program = protected(Path::new("/proc/self/exe")).map_err(|e| Error::System("protect the launcher's program", e))?;
     let hierarchy = Hierarchy::detect().map_err(|e| Error::System("find the cgroup hierarchies", e))?;
     let engine = Libcontainer::new(Launcher::new(program, store.layout.lib.join("seccomp")), &hierarchy);
+    drop(look);
     let pod = Pod::new(store.clone(), new, engine, hierarchy)?;
     let mut terminate = Signals::of(&[Signal::TERM]).map_err(|e| Error::System("watch SIGTERM", e))?;
     tokio::task::spawn_local({
