@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <run>/names/<namespace>_<name> -> <uid>    who owns a name
-//! <run>/pods/<uid>/lock                      held (flock) while a creator or a shim lives
+//! <run>/pods/<uid>/lock                      held while a creator or a shim lives
 //!                  record.json               what the pod acquires on the host, before it does
 //!                  plan.json  pod.json       what to run; the manifest as the user wrote it, defaulted
 //!                  status.json               v1 PodStatus as seen by the shim
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use bundles::plan::PodPlan;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use rustix::fs::{FlockOperation, flock};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::Error;
@@ -97,6 +98,9 @@ impl AsFd for PodLock {
     }
 }
 
+/// What comes before the uid in the name of a directory that is being removed.
+const LEAVING: &str = ".";
+
 /// One pod's directory.
 #[derive(Debug, Clone)]
 pub struct PodDir {
@@ -105,12 +109,16 @@ pub struct PodDir {
 }
 
 impl PodDir {
-    /// The record.
+    /// The record. A pod that is being removed has none any more.
     ///
     /// # Errors
     /// When it cannot be read or parsed.
     pub fn record(&self) -> Result<Record, Error> {
-        read_json(&self.path.join("record.json"))
+        let path = self.path.join("record.json");
+        if self.path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LEAVING.as_bytes())) {
+            return Err(Error::file("read", path)(io::ErrorKind::NotFound.into()));
+        }
+        read_json(&path)
     }
 
     /// Replaces the record.
@@ -181,9 +189,9 @@ impl PodDir {
     pub fn try_lock(&self) -> Result<Option<PodLock>, Error> {
         let path = self.path.join("lock");
         let file = open_lock(&path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(PodLock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&exclusive())) {
+            Ok(_) => Ok(Some(PodLock(file))),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(e) => Err(Error::file("lock", path)(e.into())),
         }
     }
@@ -195,17 +203,38 @@ impl PodDir {
     pub fn lock(&self) -> Result<PodLock, Error> {
         let path = self.path.join("lock");
         let file = open_lock(&path)?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::file("lock", path)(e.into()))?;
-        Ok(PodLock(file))
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&exclusive())) {
+                Ok(_) => return Ok(PodLock(file)),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::file("lock", path)(e.into())),
+            }
+        }
     }
 
-    /// Whether a creator or the shim is at work.
+    /// Whether a creator or the shim is at work. Asks only: whoever wants the lock meanwhile gets it, and a pod that is being
+    /// removed gets no new lock file.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
     pub fn is_busy(&self) -> Result<bool, Error> {
-        self.try_lock().map(|free| free.is_none())
+        let path = self.path.join("lock");
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(Error::file("open", &path))?,
+        };
+        let mut found = exclusive();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)).map_err(|e| Error::file("ask for the lock", path)(e.into()))?;
+        Ok(found.l_type != UNLOCKED)
     }
+}
+
+/// `F_UNLCK`, of the width that the structure has.
+const UNLOCKED: libc::c_short = libc::F_UNLCK as libc::c_short;
+
+/// The whole file, for nobody but us (fcntl(2), open file description locks).
+fn exclusive() -> libc::flock {
+    libc::flock { l_type: libc::F_WRLCK as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 fn open_lock(path: &Path) -> Result<File, Error> {
@@ -270,6 +299,7 @@ impl Store {
     /// Claims `namespace/name`. A pod's directory exists before its link does, so a dangling link is stale.
     fn claim(&self, record: &Record) -> Result<(), Error> {
         let link = self.name_link(&record.namespace, &record.name);
+        let _names = self.lock_names()?;
         loop {
             match symlink(&record.uid, &link) {
                 Ok(()) => return Ok(()),
@@ -284,6 +314,20 @@ impl Store {
             }
             remove_file(&link)?;
         }
+    }
+
+    /// Gives back a name, unless somebody else has it by now.
+    pub(crate) fn release_name(&self, link: &Path, uid: &str) -> Result<(), Error> {
+        let _names = self.lock_names()?;
+        if read_name(link)?.as_deref() == Some(uid) { remove_file(link) } else { Ok(()) }
+    }
+
+    /// Held for change of any name: between a look at a link and its removal it could become another's.
+    fn lock_names(&self) -> Result<File, Error> {
+        let names = self.layout.names();
+        let directory = File::open(&names).map_err(Error::file("open", &names))?;
+        rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).map_err(|e| Error::file("lock", names)(e.into()))?;
+        Ok(directory)
     }
 
     fn name_link(&self, namespace: &str, name: &str) -> PathBuf {
@@ -304,11 +348,14 @@ impl Store {
     /// # Errors
     /// When a file cannot be removed.
     pub fn remove(&self, record: &Record) -> Result<(), Error> {
-        let link = self.name_link(&record.namespace, &record.name);
-        if read_name(&link)?.as_deref() == Some(&record.uid) {
-            remove_file(&link)?;
+        self.release_name(&self.name_link(&record.namespace, &record.name), &record.uid)?;
+        // Gone at once for everybody: who opens the lock in a directory that is emptied would make a new one in it.
+        let (path, leaving) = (self.layout.pod(&record.uid), self.layout.pod(&format!("{LEAVING}{}", record.uid)));
+        match fs::rename(&path, &leaving) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(Error::file("remove", path))?,
         }
-        remove_tree(&self.layout.pod(&record.uid))
+        remove_tree(&leaving)
     }
 
     /// Every pod, by uid order; directories without a readable record are left out (`gc` takes those).
@@ -352,8 +399,11 @@ impl Store {
         if !name.is_empty()
             && let Some(dir) = self.owner(namespace, name)?
         {
-            let record = dir.record()?;
-            return Ok((dir, record));
+            return match dir.record() {
+                // Removed since its name was read.
+                Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(query.to_owned())),
+                record => Ok((dir, record?)),
+            };
         }
         let mut found: Vec<_> = self
             .list()?
