@@ -7,6 +7,7 @@
 //!                  plan.json  pod.json       what to run; the manifest as the user wrote it, defaulted
 //!                  status.json               v1 PodStatus as seen by the shim
 //!                  events.jsonl  shim.sock  shim.log
+//!                  log-gap.<name>.json       what a container's log lacks, when it lacks something
 //!                  containers/<name>/        bundle and engine state
 //! ```
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::logs::Gap;
 use crate::process::ProcessId;
 
 /// What a pod has, or may have, on the host. Written before the first side effect, so that anyone can undo it.
@@ -180,6 +182,29 @@ impl PodDir {
     #[must_use]
     pub fn container(&self, name: &str) -> PathBuf {
         self.path.join("containers").join(name)
+    }
+
+    /// What the log of a container's present (or last) attempt lacks; `None` when it is whole.
+    ///
+    /// # Errors
+    /// When the file cannot be read or parsed.
+    pub fn log_gap(&self, container: &str) -> Result<Option<Gap>, Error> {
+        match read_json(&self.log_gap_file(container)) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    pub(crate) fn write_log_gap(&self, container: &str, gap: &Gap) -> Result<(), Error> {
+        write_json(&self.log_gap_file(container), gap)
+    }
+
+    pub(crate) fn remove_log_gap(&self, container: &str) -> Result<(), Error> {
+        remove_file(&self.log_gap_file(container))
+    }
+
+    fn log_gap_file(&self, container: &str) -> PathBuf {
+        self.path.join(format!("log-gap.{container}.json"))
     }
 
     /// Takes the lock, or `None` while a creator or the shim holds it.

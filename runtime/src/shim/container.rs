@@ -18,11 +18,12 @@ use tokio::task::JoinHandle;
 use super::backoff::BackOff;
 use super::exec::Exec;
 use super::io;
+use super::log::SharedLog;
 use super::pod::{Pod, SubPaths};
 use crate::cgroup::{Cgroup, DeviceAccess, Limits};
 use crate::engine::{CreateRequest, Created, Engine as _, Stdio};
 use crate::error::{Error, chain};
-use crate::logs::{LogWriter, Stream};
+use crate::logs::Stream;
 use crate::process::{self, Exit, ProcessId};
 use crate::status::{ContainerSeen, ContainerState, Termination, restarts};
 use crate::{rootfs, store};
@@ -152,10 +153,7 @@ impl Container {
         let sub_paths = self.stage_sub_paths(pod, &bundle)?;
         let spec = pod.spec(&self.plan, &rootfs, cgroup.path(), &sub_paths)?;
         let attempt = self.seen.borrow().restarts;
-        let log_dir = pod.log_dir(self.name());
-        store::private_dir(&log_dir)?;
-        let log_path = log_dir.join(format!("{attempt}.log"));
-        let log = Rc::new(RefCell::new(LogWriter::create(&log_path)?));
+        let log = SharedLog::open(&pod.dir, self.name(), &pod.log_dir(self.name()).join(format!("{attempt}.log")))?;
         let mut pumps = Vec::new();
         let mut stdin = None;
         let stdio = if self.plan.tty {
@@ -163,8 +161,8 @@ impl Container {
         } else {
             let (out_read, out_write) = io::pipe()?;
             let (err_read, err_write) = io::pipe()?;
-            pumps.push(io::pump_to_log(out_read, Stream::Stdout, Rc::clone(&log)));
-            pumps.push(io::pump_to_log(err_read, Stream::Stderr, Rc::clone(&log)));
+            pumps.push(io::pump_to_log(out_read, Stream::Stdout, log.clone()));
+            pumps.push(io::pump_to_log(err_read, Stream::Stderr, log.clone()));
             let input = if self.plan.stdin {
                 let (read, write) = io::pipe()?;
                 stdin = Some(write);
