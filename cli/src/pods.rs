@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use runtime::logs::Gap;
 use runtime::process::ProcessId;
 use runtime::store::{PodDir, Record, Stage, Store};
 
@@ -45,7 +46,18 @@ impl View {
         let mut view = Self { dir, record, pod, shim };
         let annotations = view.annotations();
         view.pod.metadata.annotations.get_or_insert_default().extend(annotations);
+        if let Some(condition) = logs_condition(&view.log_gaps()?)
+            && let Some(status) = &mut view.pod.status
+        {
+            status.conditions.get_or_insert_default().push(condition);
+        }
         Ok(view)
+    }
+
+    /// The containers whose log lacks something, and what.
+    pub(crate) fn log_gaps(&self) -> Result<Vec<(String, Gap)>, Error> {
+        let gaps = self.container_names().into_iter().map(|name| Ok(self.dir.log_gap(&name)?.map(|gap| (name, gap))));
+        gaps.filter_map(Result::transpose).collect()
     }
 
     /// Where to look on the host: processes, namespace, interface.
@@ -133,6 +145,21 @@ impl View {
 /// `name`, or `namespace/name` outside namespace `default`.
 pub(crate) fn short_name(record: &Record) -> String {
     if record.namespace == "default" { record.name.clone() } else { record.label() }
+}
+
+/// What the pod's status says of logs with gaps; nothing when all are whole.
+fn logs_condition(gaps: &[(String, Gap)]) -> Option<PodCondition> {
+    let since = gaps.iter().map(|(_, gap)| gap.since).min()?;
+    let stopped = gaps.iter().any(|(_, gap)| gap.until.is_none());
+    let messages: Vec<String> = gaps.iter().map(|(name, gap)| format!("log of container {name}: {gap}")).collect();
+    Some(PodCondition {
+        type_: format!("{DOMAIN}/LogsComplete"),
+        status: "False".to_owned(),
+        reason: Some(if stopped { "LogStopped" } else { "LogIncomplete" }.to_owned()),
+        message: Some(messages.join("; ")),
+        last_transition_time: Some(Time(since)),
+        ..Default::default()
+    })
 }
 
 fn alive(process: Option<ProcessId>) -> Option<ProcessId> {

@@ -96,7 +96,7 @@ fn stale_names(store: &Store, mode: Mode, found: &mut Vec<String>) -> Result<(),
         if !store.layout.pods().join(&owner).is_dir() {
             found.push(format!("name {} of no pod", entry.file_name().to_string_lossy()));
             if mode == Mode::Remove {
-                remove_file(&link)?;
+                store.release_name(&link, &owner.to_string_lossy())?;
             }
         }
     }

@@ -11,9 +11,8 @@
 //!
 //! Source: kubernetes/design-proposals-archive `node/kubelet-cri-logging.md`; `cri-api` `Container.log_path`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -21,8 +20,10 @@ use jiff::Timestamp;
 use crate::error::Error;
 
 mod reader;
+mod writer;
 
 pub use reader::{Attempts, Line, Reader, Selection};
+pub use writer::{Gap, LogWriter, Written};
 
 /// Longest message of one record in bytes; a longer line becomes several, all but the last tagged `P` (as containerd's 16 KiB).
 pub const MAX_MESSAGE: usize = 16 * 1024;
@@ -118,98 +119,6 @@ fn encode(out: &mut Vec<u8>, stamp: &str, stream: Stream, bytes: &[u8]) {
             out.push(b'\n');
             rest = &rest[kept..];
         }
-    }
-}
-
-/// Writes one container's output to its log file.
-#[derive(Debug)]
-pub struct LogWriter {
-    path: PathBuf,
-    file: File,
-    /// Length of the file up to the last whole record.
-    length: u64,
-    /// Kept between batches, so that a steady flow allocates nothing.
-    records: Vec<u8>,
-    stamp: String,
-    state: State,
-    dropped: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Writing,
-    /// A write failed; its error has been told.
-    Failing,
-}
-
-impl LogWriter {
-    /// Opens (for append) or creates the file, mode 0640 as the kubelet's, and the directories above it.
-    ///
-    /// # Errors
-    /// When a directory or the file cannot be made.
-    pub fn create(path: &Path) -> Result<Self, Error> {
-        if let Some(parent) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o750).create(parent).map_err(Error::file("create", parent))?;
-        }
-        let file =
-            OpenOptions::new().append(true).create(true).mode(0o640).open(path).map_err(Error::file("create", path))?;
-        let length = file.metadata().map_err(Error::file("stat", path))?.len();
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            length,
-            records: Vec::new(),
-            stamp: String::new(),
-            state: State::Writing,
-            dropped: 0,
-        })
-    }
-
-    /// Appends what a container wrote, as records with the present time: one reading of the clock and, unless the kernel
-    /// takes less, one write(2) per call.
-    ///
-    /// # Errors
-    /// The first failure of a row (a full disk, say). The batch is lost whole, and so is what comes until a write succeeds
-    /// again: it is counted in [`LogWriter::dropped`], without further errors. The container is never held up.
-    pub fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Error> {
-        use std::fmt::Write as _;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.stamp.clear();
-        self.records.clear();
-        if write!(self.stamp, "{:.9}", Timestamp::now()).is_err() {
-            unreachable!("a String takes any text");
-        }
-        encode(&mut self.records, &self.stamp, stream, bytes);
-        match self.file.write_all(&self.records) {
-            Ok(()) => {
-                self.length += self.records.len() as u64;
-                self.state = State::Writing;
-                Ok(())
-            }
-            Err(error) => self.failed(bytes.len(), error),
-        }
-    }
-
-    fn failed(&mut self, lost: usize, error: io::Error) -> Result<(), Error> {
-        self.dropped += lost as u64;
-        // Part of the batch may be there; a torn record would spoil the first one after it. Shrinking needs no space.
-        let shrunk = self.file.set_len(self.length);
-        if self.state == State::Failing {
-            return Ok(());
-        }
-        self.state = State::Failing;
-        if let Err(e) = shrunk {
-            tracing::warn!(path = %self.path.display(), error = %e, "a torn log record stays");
-        }
-        Err(Error::file("write", &self.path)(error))
-    }
-
-    /// Bytes of output lost to failed writes so far.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped
     }
 }
 
@@ -330,33 +239,5 @@ mod tests {
         fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _entry = parse(&bytes);
         }
-    }
-
-    #[test]
-    fn the_writer_appends_and_stamps_nine_digits() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("web/0.log");
-        LogWriter::create(&path).unwrap().write(Stream::Stdout, b"one\ntwo\n").unwrap();
-        LogWriter::create(&path).unwrap().write(Stream::Stderr, b"three").unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert!(lines[0].ends_with(" stdout F one") && lines[1].ends_with(" stdout F two") && lines[2].ends_with(" stderr P three"));
-        assert!(lines.iter().all(|l| l.as_bytes()[STAMP.len() - 1] == b'Z' && l.as_bytes()[STAMP.len()] == b' '));
-        assert_eq!(files(dir.path()).unwrap(), [LogFile { container: "web".into(), attempt: 0, path }]);
-    }
-
-    #[test]
-    fn a_failing_file_is_told_once_and_counted() {
-        let mut writer = LogWriter::create(Path::new("/dev/full")).unwrap();
-        let error = writer.write(Stream::Stdout, b"lost\n").unwrap_err();
-        assert!(crate::error::chain(&error).contains("No space left"), "{error:?}");
-        writer.write(Stream::Stdout, b"and more\n").unwrap();
-        assert_eq!(writer.dropped(), 14);
-        // Space again: the next failure is news again.
-        writer.file = tempfile::tempfile().unwrap();
-        writer.length = 0;
-        writer.write(Stream::Stdout, b"kept\n").unwrap();
-        assert_eq!((writer.dropped(), writer.state), (14, State::Writing));
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! <run>/names/<namespace>_<name> -> <uid>    who owns a name
-//! <run>/pods/<uid>/lock                      held (flock) while a creator or a shim lives
+//! <run>/pods/<uid>/lock                      held while a creator or a shim lives
 //!                  record.json               what the pod acquires on the host, before it does
 //!                  plan.json  pod.json       what to run; the manifest as the user wrote it, defaulted
 //!                  status.json               v1 PodStatus as seen by the shim
 //!                  events.jsonl  shim.sock  shim.log
+//!                  log-gap.<name>.json       what a container's log lacks, when it lacks something
 //!                  containers/<name>/        bundle and engine state
 //! <run>/trash/<uid>/                         a pod's directory, being deleted
 //! ```
@@ -19,11 +20,13 @@ use std::path::{Path, PathBuf};
 
 use bundles::plan::PodPlan;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use rustix::fs::{FlockOperation, flock};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::logs::Gap;
 use crate::process::ProcessId;
 use crate::step::Step;
 
@@ -181,25 +184,48 @@ impl PodDir {
         self.path.join("containers").join(name)
     }
 
+    /// What the log of a container's present (or last) attempt lacks; `None` when it is whole.
+    ///
+    /// # Errors
+    /// When the file cannot be read or parsed.
+    pub fn log_gap(&self, container: &str) -> Result<Option<Gap>, Error> {
+        match read_json(&self.log_gap_file(container)) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    pub(crate) fn write_log_gap(&self, container: &str, gap: &Gap) -> Result<(), Error> {
+        write_json(&self.log_gap_file(container), gap)
+    }
+
+    pub(crate) fn remove_log_gap(&self, container: &str) -> Result<(), Error> {
+        remove_file(&self.log_gap_file(container))
+    }
+
+    fn log_gap_file(&self, container: &str) -> PathBuf {
+        self.path.join(format!("log-gap.{container}.json"))
+    }
+
     /// Takes the lock, or `None` while a creator or the shim holds it.
     ///
     /// # Errors
     /// When there is no lock file, as in a pod that was just removed, or it cannot be opened.
     pub fn try_lock(&self) -> Result<Option<PodLock>, Error> {
-        self.try_lock_with(OpenOptions::new().read(true))
+        self.try_lock_with(&old_lock())
     }
 
     /// As [`Self::try_lock`], also in what a creator left that died before it made the lock file.
     pub(crate) fn try_lock_leftover(&self) -> Result<Option<PodLock>, Error> {
-        self.try_lock_with(&mut new_lock())
+        self.try_lock_with(&new_lock())
     }
 
-    fn try_lock_with(&self, options: &mut OpenOptions) -> Result<Option<PodLock>, Error> {
+    fn try_lock_with(&self, options: &OpenOptions) -> Result<Option<PodLock>, Error> {
         let path = self.path.join("lock");
         let file = options.open(&path).map_err(Error::file("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(PodLock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&exclusive())) {
+            Ok(_) => Ok(Some(PodLock(file))),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(e) => Err(Error::file("lock", path)(e.into())),
         }
     }
@@ -209,18 +235,23 @@ impl PodDir {
     /// # Errors
     /// When the lock file is missing, or cannot be opened or locked.
     pub fn lock(&self) -> Result<PodLock, Error> {
-        self.lock_with(OpenOptions::new().read(true))
+        self.lock_with(&old_lock())
     }
 
     fn lock_new(&self) -> Result<PodLock, Error> {
-        self.lock_with(&mut new_lock())
+        self.lock_with(&new_lock())
     }
 
-    fn lock_with(&self, options: &mut OpenOptions) -> Result<PodLock, Error> {
+    fn lock_with(&self, options: &OpenOptions) -> Result<PodLock, Error> {
         let path = self.path.join("lock");
         let file = options.open(&path).map_err(Error::file("open", &path))?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::file("lock", path)(e.into()))?;
-        Ok(PodLock(file))
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&exclusive())) {
+                Ok(_) => return Ok(PodLock(file)),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::file("lock", path)(e.into())),
+            }
+        }
     }
 
     /// Whether this is the lock of this directory, and not of one that was removed meanwhile.
@@ -231,19 +262,41 @@ impl PodDir {
         Ok((here.dev(), here.ino()) == (held.dev(), held.ino()))
     }
 
-    /// Whether a creator or the shim is at work.
+    /// Whether a creator or the shim is at work. Asks only: whoever wants the lock meanwhile gets it.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
     pub fn is_busy(&self) -> Result<bool, Error> {
-        self.try_lock().map(|free| free.is_none())
+        let path = self.path.join("lock");
+        let file = match old_lock().open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(Error::file("open", &path))?,
+        };
+        let mut found = exclusive();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)).map_err(|e| Error::file("ask for the lock", path)(e.into()))?;
+        Ok(found.l_type != UNLOCKED)
     }
+}
+
+/// `F_UNLCK`, of the width that the structure has.
+const UNLOCKED: libc::c_short = libc::F_UNLCK as libc::c_short;
+
+/// The whole file, for nobody but us (fcntl(2), open file description locks).
+fn exclusive() -> libc::flock {
+    libc::flock { l_type: libc::F_WRLCK as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// How a lock file is opened that must be there.
+fn old_lock() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options
 }
 
 /// How a lock file is made.
 fn new_lock() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut options = old_lock();
+    options.create(true).mode(0o600);
     options
 }
 
@@ -313,6 +366,7 @@ impl Store {
     /// Claims `namespace/name`. A pod's directory exists before its link does, so a dangling link is stale.
     fn claim(&self, record: &Record) -> Result<(), Error> {
         let link = self.name_link(&record.namespace, &record.name);
+        let _names = self.lock_names()?;
         loop {
             match symlink(&record.uid, &link) {
                 Ok(()) => return Ok(()),
@@ -327,6 +381,20 @@ impl Store {
             }
             remove_file(&link)?;
         }
+    }
+
+    /// Gives back a name, unless somebody else has it by now.
+    pub(crate) fn release_name(&self, link: &Path, uid: &str) -> Result<(), Error> {
+        let _names = self.lock_names()?;
+        if read_name(link)?.as_deref() == Some(uid) { remove_file(link) } else { Ok(()) }
+    }
+
+    /// Held for change of any name: between a look at a link and its removal it could become another's.
+    fn lock_names(&self) -> Result<File, Error> {
+        let names = self.layout.names();
+        let directory = File::open(&names).map_err(Error::file("open", &names))?;
+        rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).map_err(|e| Error::file("lock", names)(e.into()))?;
+        Ok(directory)
     }
 
     fn name_link(&self, namespace: &str, name: &str) -> PathBuf {
@@ -347,10 +415,7 @@ impl Store {
     /// # Errors
     /// When a file cannot be removed.
     pub fn remove(&self, record: &Record) -> Result<(), Error> {
-        Step::Unname.take("", || {
-            let link = self.name_link(&record.namespace, &record.name);
-            if read_name(&link)?.as_deref() == Some(&record.uid) { remove_file(&link) } else { Ok(()) }
-        })?;
+        Step::Unname.take("", || self.release_name(&self.name_link(&record.namespace, &record.name), &record.uid))?;
         Step::RemoveDirectory.take("", || self.remove_dir(&self.dir(&record.uid)))
     }
 
@@ -406,8 +471,11 @@ impl Store {
         if !name.is_empty()
             && let Some(dir) = self.owner(namespace, name)?
         {
-            let record = dir.record()?;
-            return Ok((dir, record));
+            return match dir.record() {
+                // Removed since its name was read.
+                Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(query.to_owned())),
+                record => Ok((dir, record?)),
+            };
         }
         let mut found: Vec<_> = self
             .list()?

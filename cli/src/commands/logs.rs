@@ -8,6 +8,7 @@ use crate::args::Global;
 use crate::duration;
 use crate::error::Error;
 use crate::following::{End, Follower};
+use crate::output;
 use crate::pods::{self, View};
 use crate::streaming::{Prefix, Printer, Times};
 use crate::tasks::block_on;
@@ -65,6 +66,9 @@ impl Logs {
             tail: self.tail,
             since: self.since,
         };
+        for (name, gap) in view.log_gaps()?.into_iter().filter(|(name, _)| container.as_ref().is_none_or(|wanted| wanted == name)) {
+            output::note(&format!("note: log of container {name}: {gap}"));
+        }
         if self.follow {
             return block_on(async {
                 let mut follower = Follower::new(&store, &view.dir, &view.record, selection, printer)?;

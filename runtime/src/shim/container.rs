@@ -17,11 +17,12 @@ use tokio::task::JoinHandle;
 use super::backoff::BackOff;
 use super::exec::Exec;
 use super::io;
+use super::log::SharedLog;
 use super::pod::{Pod, SubPaths};
 use crate::cgroup::{Cgroup, DeviceAccess, Limits};
 use crate::engine::{CreateRequest, Created, Engine as _, Stdio};
 use crate::error::{Error, Failures, chain};
-use crate::logs::{LogWriter, Stream};
+use crate::logs::Stream;
 use crate::process::{self, Exit, ProcessId};
 use crate::status::{ContainerSeen, ContainerState, Termination, restarts};
 use crate::step::Step;
@@ -153,12 +154,8 @@ impl Container {
         let sub_paths = Step::SubPaths.take(self.name(), || self.stage_sub_paths(pod, &bundle))?;
         let spec = pod.spec(&self.plan, &rootfs, cgroup.path(), &sub_paths)?;
         let attempt = self.seen.borrow().restarts;
-        let log = Step::Log.take(self.name(), || {
-            let dir = pod.log_dir(self.name());
-            store::private_dir(&dir)?;
-            LogWriter::create(&dir.join(format!("{attempt}.log")))
-        })?;
-        let log = Rc::new(RefCell::new(log));
+        let log_path = pod.log_dir(self.name()).join(format!("{attempt}.log"));
+        let log = Step::Log.take(self.name(), || SharedLog::open(&pod.dir, self.name(), &log_path))?;
         let mut pumps = Vec::new();
         let mut stdin = None;
         let stdio = if self.plan.tty {
@@ -166,8 +163,8 @@ impl Container {
         } else {
             let (out_read, out_write) = io::pipe()?;
             let (err_read, err_write) = io::pipe()?;
-            pumps.push(io::pump_to_log(out_read, Stream::Stdout, Rc::clone(&log)));
-            pumps.push(io::pump_to_log(err_read, Stream::Stderr, Rc::clone(&log)));
+            pumps.push(io::pump_to_log(out_read, Stream::Stdout, log.clone()));
+            pumps.push(io::pump_to_log(err_read, Stream::Stderr, log.clone()));
             let input = if self.plan.stdin {
                 let (read, write) = io::pipe()?;
                 stdin = Some(write);

@@ -1,25 +1,19 @@
 //! Copies what processes write to where it belongs: log files, fifos, terminals.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use tokio::task::JoinHandle;
 
+use super::log::SharedLog;
 use crate::error::Error;
-use crate::logs::{LogWriter, Stream};
+use crate::logs::Stream;
 use crate::sys::{watch_readable, watch_writable};
 
 /// Read at most this much at once: a pipe's default capacity (pipe(7)).
 const CHUNK: usize = 64 * 1024;
-
-thread_local! {
-    // One buffer for all pumps: nothing is awaited between a read and the write that follows it.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
-}
 
 /// A pipe for one output of a container: the end to read, the end for the container.
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
@@ -41,45 +35,35 @@ pub(crate) fn open_fifo(path: &Path, flags: OFlags) -> Result<OwnedFd, Error> {
     opened.map_err(|e: rustix::io::Errno| Error::file("open", path)(e.into()))
 }
 
-/// Where the log of one attempt is written; its pumps share it.
-pub(crate) type SharedLog = Rc<RefCell<LogWriter>>;
-
 /// Writes everything that comes out of `from` to the log, until its last writer is gone.
 pub(crate) fn pump_to_log(from: OwnedFd, stream: Stream, log: SharedLog) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
-        let copied = read_all(from, |bytes| {
-            // A full disk stops the log, not the container; the writer counts what it drops and says so when it can.
-            if let Err(error) = log.borrow_mut().write(stream, bytes) {
-                tracing::warn!(%error, "container log not written");
-            }
-            Ok(())
-        })
-        .await;
-        if let Err(error) = copied {
+        if let Err(error) = log_all(from, stream, &log).await {
             tracing::warn!(%error, "container output not read to its end");
+        }
+        if let Err(error) = log.finish().await {
+            tracing::warn!(%error, "container log not ended");
         }
     })
 }
 
-/// Reads until the end of file and hands each chunk over.
-async fn read_all(from: OwnedFd, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+async fn log_all(from: OwnedFd, stream: Stream, log: &SharedLog) -> io::Result<()> {
     set_nonblocking(&from)?;
     let from = watch_readable(from)?;
     loop {
         let mut ready = from.readable().await?;
-        let end = BUFFER.with_borrow_mut(|buffer| match rustix::io::read(from.get_ref().as_fd(), &mut buffer[..]) {
-            // EIO: the last process has closed its side of a terminal (pty(7)).
-            Ok(0) | Err(rustix::io::Errno::IO) => Ok(true),
-            Ok(n) => each(&buffer[..n]).map(|()| false),
-            Err(rustix::io::Errno::AGAIN) => {
-                ready.clear_ready();
-                Ok(false)
+        // Only for as long as something comes: most containers are silent most of the time.
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match rustix::io::read(from.get_ref().as_fd(), &mut buffer[..]) {
+                // EIO: the last process has closed its side of a terminal (pty(7)).
+                Ok(0) | Err(rustix::io::Errno::IO) => return Ok(()),
+                // Others have their turn while it is written.
+                Ok(n) => buffer = log.write(stream, buffer, n).await?,
+                Err(rustix::io::Errno::AGAIN) => break ready.clear_ready(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
             }
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(e) => Err(e.into()),
-        })?;
-        if end {
-            return Ok(());
         }
     }
 }

@@ -16,6 +16,7 @@ mod container;
 mod events;
 mod exec;
 mod io;
+mod log;
 mod pod;
 mod progress;
 mod run;
