@@ -194,10 +194,14 @@ pub(crate) fn belongs(process: Process, scope: &Scope) -> Option<String> {
     (scope.whole_network && process.namespace("net").ok() == own_network).then(|| "by its network, the test's own".to_owned())
 }
 
-/// Files below the root that a pod has: not caches (images, seccomp programs), nor lock files, nor leases that nobody holds.
+/// Files below the root that a pod has: not caches (images, seccomp programs; but what is unfinished in them), nor lock files, nor
+/// leases that nobody holds.
 fn files(scope: &Scope, root: &Path, facts: &mut BTreeSet<String>) {
     let caches = ["lib/images", "lib/seccomp"].map(|cache| scope.root.join(cache));
     walk(root, &mut |path| {
+        if unfinished(scope, path) {
+            facts.insert(format!("unfinished {}", path.display()));
+        }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let empty_dir = path.is_dir() && !path.is_symlink();
         let is_lock = name == "lock" || name.ends_with(".lock");
@@ -212,6 +216,14 @@ fn files(scope: &Scope, root: &Path, facts: &mut BTreeSet<String>) {
             facts.insert(format!("directory of a pod {}", path.display()));
         }
     });
+}
+
+/// Work in progress of the image store, and temporary files of both caches.
+fn unfinished(scope: &Scope, path: &Path) -> bool {
+    let images = scope.root.join("lib/images");
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let temporary = hidden && path.parent().is_some_and(|p| [&*images, &images.join("blobs/sha256"), &scope.root.join("lib/seccomp")].contains(&p));
+    temporary || path.parent() == Some(&images.join("tmp"))
 }
 
 fn held_leases(path: &Path) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::str::FromStr;
@@ -14,6 +14,7 @@ use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilter
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
+use rustix::fs::{AtFlags, CWD};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -88,13 +89,22 @@ fn looks_whole(bpf: &[u8]) -> bool {
     !bpf.is_empty() && bpf.len().is_multiple_of(size_of::<libc::sock_filter>())
 }
 
-/// Replaced whole, so that another shim never reads half a filter.
+/// Named once it is whole: another shim never reads half a filter, and one that is killed leaves none.
 fn keep(dir: &Path, file: &Path, bpf: &[u8]) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
-    temporary.write_all(bpf)?;
-    temporary.persist(file).map_err(|e| e.error)?;
-    Ok(())
+    let mut unnamed = tempfile::tempfile_in(dir)?;
+    unnamed.write_all(bpf)?;
+    let itself = format!("/proc/self/fd/{}", unnamed.as_raw_fd());
+    let name = || rustix::fs::linkat(CWD, &itself, CWD, file, AtFlags::SYMLINK_FOLLOW);
+    match name() {
+        // Another shim's of this moment is the same; a file that a crash of the host cut short is not.
+        Err(rustix::io::Errno::EXIST) if !fs::read(file).is_ok_and(|bpf| looks_whole(&bpf)) => {
+            fs::remove_file(file)?;
+            Ok(name()?)
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 fn key(profile: &LinuxSeccomp) -> Result<String, SeccompProfileError> {
