@@ -139,6 +139,7 @@ impl Starting {
                     break Outcome::Failed { message, exit_code, left };
                 }
                 None => {
+                    self.handle.ended().await?;
                     let log = self.pod.0.path.join("shim.log");
                     let message = format!("pod {}: its shim died while it started; see {}", self.pod.1.label(), log.display());
                     break Outcome::Failed { message, exit_code: exit::OWN, left: Left::Pod };

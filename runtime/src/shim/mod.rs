@@ -28,6 +28,7 @@ use tokio::net::unix::pipe;
 
 use crate::error::{Error, chain};
 use crate::pods::NewPod;
+use crate::process::{self, ProcessId};
 use crate::step::{self, Step};
 use crate::store::Store;
 use crate::sys::fork;
@@ -58,6 +59,20 @@ impl ShimHandle {
         let Some(lines) = &mut self.lines else { return Ok(None) };
         let Some(line) = lines.next_line().await.map_err(fail)? else { return Ok(None) };
         serde_json::from_str(&line).map(Some).map_err(|e| fail(e.into()))
+    }
+
+    /// Returns once the shim has ended: then it holds nothing any more, the pod's lock included.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn ended(&self) -> Result<(), Error> {
+        let fail = |e| Error::System("wait for the shim", e);
+        // Our child, so the pid is its own until we reap it.
+        let pidfd = ProcessId::of(self.pid).and_then(|shim| shim.pidfd()).map_err(fail)?;
+        match pidfd {
+            Some(pidfd) => process::wait_exit(pidfd.as_fd()).await.map(drop).map_err(fail),
+            None => Ok(()),
+        }
     }
 }
 
