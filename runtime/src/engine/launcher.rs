@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -41,15 +41,19 @@ pub fn launcher_main() -> ! {
             eprintln!("{LAUNCHER_ARGV0}: this is started by minipod, not by people");
             2
         }
-        Ok(reply) => match work(&reply) {
-            Ok(()) => 0,
-            Err(failure) => {
-                end_children();
-                // When the shim is gone there is nobody to tell.
-                send(reply.as_fd(), &Message::Failed(failure), None).unwrap_or_default();
-                1
+        Ok(reply) => {
+            // Opened now: once we have joined a container's mount namespace, what is under /proc is the container's.
+            let children = std::fs::File::open("/proc/thread-self/children").ok();
+            match work(&reply) {
+                Ok(()) => 0,
+                Err(failure) => {
+                    end_children(children);
+                    // When the shim is gone there is nobody to tell.
+                    send(reply.as_fd(), &Message::Failed(failure), None).unwrap_or_default();
+                    1
+                }
             }
-        },
+        }
     };
     std::process::exit(code)
 }
@@ -121,10 +125,14 @@ fn report_panics(reply: OwnedFd) {
     }));
 }
 
-/// Kills and reaps whatever we started, however far it came.
-fn end_children() {
+/// Kills and reaps whatever we started, however far it came. `list` is our `/proc/thread-self/children`.
+fn end_children(mut list: Option<std::fs::File>) {
     loop {
-        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        let mut children = String::new();
+        if let Some(list) = &mut list {
+            // Unreadable is empty: then their own end is waited for.
+            list.rewind().and_then(|()| list.read_to_string(&mut children)).unwrap_or_default();
+        }
         for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw) {
             // Not reaped yet, so the pid is still theirs; one that has just ended needs no signal.
             rustix::process::kill_process(pid, Signal::KILL).unwrap_or_default();
