@@ -16,7 +16,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::mount::{MntFlags, MsFlags};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, unshare};
 use oci_spec::runtime::Spec;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 
@@ -104,6 +104,9 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     sys::close_from(REQUEST_FD, true)?;
     nix::unistd::setgroups(&[])?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    sys::new_session_keyring()?;
+    all_processors()?;
+    endanger()?;
     // Nobody may trace us or read our descriptors while we are inside a container and not yet of it.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // Without a shim nobody would end us if we hang. (One that is gone already is noticed when we report to it.)
@@ -113,6 +116,24 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     std::env::set_current_dir("/")?;
     report_panics(reply.try_clone()?);
     logs::to_shim(reply.try_clone()?);
+    Ok(())
+}
+
+/// Takes back what the caller was bound to: a container may use what its cgroup allows.
+fn all_processors() -> io::Result<()> {
+    let mut all = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        all.set(cpu)?;
+    }
+    Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all)?) // of these, the kernel takes those there are
+}
+
+/// Takes back a protection from the out-of-memory killer, which the shim has and a container gets only when it asks.
+fn endanger() -> io::Result<()> {
+    const SCORE: &str = "/proc/self/oom_score_adj";
+    if std::fs::read_to_string(SCORE)?.starts_with('-') {
+        std::fs::write(SCORE, "0")?;
+    }
     Ok(())
 }
 
