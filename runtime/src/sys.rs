@@ -105,6 +105,17 @@ pub(crate) fn default_signals() {
     }
 }
 
+/// A new and empty session keyring (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`): the caller's keys stay the caller's.
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring; nothing is read or written through it.
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()) };
+    match check_long(joined) {
+        // A kernel without keys, which has none to lose.
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// fork(2); `None` in the child. Only for a process with one thread.
 pub(crate) fn fork() -> io::Result<Option<u32>> {
     // SAFETY: the caller has one thread, so the child finds every lock free and may do what it likes.

@@ -1,5 +1,6 @@
 //! One private installation of minipod, on a network of its own, that must leave nothing.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -114,7 +115,13 @@ impl Minipod {
     /// `minipod` with its options; to be given the rest.
     #[must_use]
     pub fn cmd(&self) -> Cmd {
-        Cmd::new(crate::binary())
+        self.program(crate::binary())
+    }
+
+    /// Another program, in whose environment `minipod` works on this installation.
+    #[must_use]
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Cmd {
+        Cmd::new(program)
             .env("MINIPOD_ROOT", self.root())
             .env("MINIPOD_BRIDGE", &*self.scope.bridge)
             .env("MINIPOD_POD_CIDR", &*self.cidr)

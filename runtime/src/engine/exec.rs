@@ -56,19 +56,21 @@ pub(super) fn run(
 
     match sys::fork().map_err(ChildFailure::at::<io::Error>(Stage::Fork, "process"))? {
         Some(pid) => identify(&host_proc, pid).map_err(ChildFailure::at::<io::Error>(Stage::Fork, "process")),
-        None => child(&host_proc, settings, bpf, inherited),
+        None => child(host_proc, settings, bpf, inherited),
     }
 }
 
-fn child(host_proc: &OwnedFd, mut settings: Settings, bpf: Vec<u8>, inherited: Inherited) -> ! {
+fn child(host_proc: OwnedFd, mut settings: Settings, bpf: Vec<u8>, inherited: Inherited) -> ! {
     let ready = (|| {
         rustix::process::setsid().map_err(ChildFailure::at(Stage::Session, "setsid"))?;
         if let Some(profile) = settings.apparmor_profile.take() {
-            set_apparmor(host_proc, &profile)
+            set_apparmor(&host_proc, &profile)
                 .map_err(ChildFailure::at::<io::Error>(Stage::AppArmor, profile))?;
         }
         Ok(())
     })();
+    // From here on paths are followed that the container controls, and one through `/proc/self/fd` would lead out.
+    drop(host_proc);
     if let Err(failure) = ready {
         tell(&mut std::fs::File::from(inherited.report), &failure);
         std::process::exit(125);

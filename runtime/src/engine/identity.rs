@@ -12,6 +12,7 @@
 //! | bounding set, then all but what `finish` needs | from here on we are nearly the container's process |
 //! | find the command | permission counts as the user and with the user's capabilities |
 //! | — start — | |
+//! | close all descriptors | execve(2) follows the command's path before it closes any: one that is a link to `/proc/self/fd/N/..` would lead out of the container (CVE-2024-21626) |
 //! | no_new_privs | lets a filter load without CAP_SYS_ADMIN |
 //! | with it: capabilities, seccomp | the filter may forbid capset(2) |
 //! | without it: seccomp, capabilities | loading needs CAP_SYS_ADMIN, which is dropped next |
@@ -19,13 +20,13 @@
 
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::protocol::{ABOUT_TO_EXEC, Capabilities, ChildFailure, Settings, Stage};
@@ -82,8 +83,8 @@ pub(super) fn prepare(
     become_user(&settings)?;
     shed_capabilities(&settings)?;
     if !entered {
-        std::env::set_current_dir(&settings.cwd)
-            .map_err(ChildFailure::at::<io::Error>(Stage::WorkingDirectory, settings.cwd.display().to_string()))?;
+        change_directory(&settings.cwd)
+            .map_err(ChildFailure::at(Stage::WorkingDirectory, settings.cwd.display().to_string()))?;
     }
     // A directory outside the root has no path here (CVE-2024-21626).
     nix::unistd::getcwd().map_err(ChildFailure::at(Stage::WorkingDirectory, "it lies outside the container"))?;
@@ -110,6 +111,8 @@ impl Prepared {
         let mut report = std::fs::File::from(self.report);
         let settings = &self.settings;
         let failure = (|| {
+            // libcontainer's are among them. Nobody comes back to use or close them: this process executes or ends.
+            sys::descriptors::close_all_but(&[report.as_raw_fd()]).map_err(ChildFailure::at::<io::Error>(Stage::Execute, "close descriptors"))?;
             if settings.no_new_privileges {
                 rustix::thread::set_no_new_privs(true)
                     .map_err(ChildFailure::at(Stage::NoNewPrivileges, "prctl"))?;
@@ -183,17 +186,54 @@ fn take_stdio(stdio: [OwnedFd; 3], settings: &Settings) -> Result<(), ChildFailu
 /// Enters the working directory, making it when it is missing; `false` when only the user may enter it (NFS with
 /// squashed root, FUSE).
 fn enter(cwd: &Path) -> Result<bool, ChildFailure> {
-    let failed = |e: io::Error| ChildFailure::new(Stage::WorkingDirectory, cwd.display().to_string(), &e);
-    match std::env::set_current_dir(cwd) {
+    let failed = |e: Errno| ChildFailure::at(Stage::WorkingDirectory, cwd.display().to_string())(e);
+    match change_directory(cwd) {
         Ok(()) => return Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(Errno::EACCES) => return Ok(false),
+        Err(Errno::ENOENT) => {}
         Err(e) => return Err(failed(e)),
     }
-    // We are inside the container's root, so no path leads out of it.
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    std::fs::create_dir_all(cwd).and_then(|()| std::env::set_current_dir(cwd)).map_err(failed)?;
+    make_directory(cwd).and_then(|()| change_directory(cwd)).map_err(failed)?;
     Ok(true)
+}
+
+/// chdir(2) that follows no magic link: `/proc/self/fd/N` leads to whatever we still have open (CVE-2024-21626).
+fn change_directory(path: &Path) -> Result<(), Errno> {
+    rustix::process::fchdir(open_inside(path)?).map_err(errno)
+}
+
+/// Makes the missing parts of `path`, one by one, as root.
+fn make_directory(path: &Path) -> Result<(), Errno> {
+    let (mut done, mut here) = (PathBuf::from("/"), open_inside(Path::new("/"))?);
+    for part in path.components().skip_while(|part| *part == Component::RootDir) {
+        done.push(part);
+        here = match open_inside(&done) {
+            Err(Errno::ENOENT) => {
+                let part = part.as_os_str().as_bytes();
+                rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(0o755)).map_err(errno)?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(&here, part, flags, Mode::empty()).map_err(errno)?
+            }
+            other => other?,
+        };
+    }
+    Ok(())
+}
+
+fn open_inside(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+            // A rename elsewhere in the tree while it looked: openat2(2) says to try again.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            result => return result.map_err(errno),
+        }
+    }
+}
+
+fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
 }
 
 fn become_user(settings: &Settings) -> Result<(), ChildFailure> {
@@ -305,7 +345,7 @@ fn executable(path: &Path) -> io::Result<()> {
 fn home_of(uid: u32) -> String {
     const MOST: u64 = 1 << 20;
     let mut text = Vec::new();
-    let open = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let open = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     if let Ok(fd) = rustix::fs::open("/etc/passwd", open, Mode::empty()) {
         let file = std::fs::File::from(fd);
         if io::Read::read_to_end(&mut io::Read::take(file, MOST), &mut text).is_err() {

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::mount::{MntFlags, MsFlags};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, unshare};
 use oci_spec::runtime::Spec;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 
@@ -41,15 +41,19 @@ pub fn launcher_main() -> ! {
             eprintln!("{LAUNCHER_ARGV0}: this is started by minipod, not by people");
             2
         }
-        Ok(reply) => match work(&reply) {
-            Ok(()) => 0,
-            Err(failure) => {
-                end_children();
-                // When the shim is gone there is nobody to tell.
-                send(reply.as_fd(), &Message::Failed(failure), None).unwrap_or_default();
-                1
+        Ok(reply) => {
+            // Opened now: once we have joined a container's mount namespace, what is under /proc is the container's.
+            let children = std::fs::File::open("/proc/thread-self/children").ok();
+            match work(&reply) {
+                Ok(()) => 0,
+                Err(failure) => {
+                    end_children(children);
+                    // When the shim is gone there is nobody to tell.
+                    send(reply.as_fd(), &Message::Failed(failure), None).unwrap_or_default();
+                    1
+                }
             }
-        },
+        }
     };
     std::process::exit(code)
 }
@@ -100,6 +104,9 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     sys::close_from(REQUEST_FD, true)?;
     nix::unistd::setgroups(&[])?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    sys::new_session_keyring()?;
+    all_processors()?;
+    endanger()?;
     // Nobody may trace us or read our descriptors while we are inside a container and not yet of it.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // Without a shim nobody would end us if we hang. (One that is gone already is noticed when we report to it.)
@@ -112,6 +119,24 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes back what the caller was bound to: a container may use what its cgroup allows.
+fn all_processors() -> io::Result<()> {
+    let mut all = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        all.set(cpu)?;
+    }
+    Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all)?) // of these, the kernel takes those there are
+}
+
+/// Takes back a protection from the out-of-memory killer, which the shim has and a container gets only when it asks.
+fn endanger() -> io::Result<()> {
+    const SCORE: &str = "/proc/self/oom_score_adj";
+    if std::fs::read_to_string(SCORE)?.starts_with('-') {
+        std::fs::write(SCORE, "0")?;
+    }
+    Ok(())
+}
+
 fn report_panics(reply: OwnedFd) {
     std::panic::set_hook(Box::new(move |info| {
         let failure = ChildFailure { stage: Stage::Panic, errno: None, causes: vec![info.to_string()] };
@@ -121,10 +146,14 @@ fn report_panics(reply: OwnedFd) {
     }));
 }
 
-/// Kills and reaps whatever we started, however far it came.
-fn end_children() {
+/// Kills and reaps whatever we started, however far it came. `list` is our `/proc/thread-self/children`.
+fn end_children(mut list: Option<std::fs::File>) {
     loop {
-        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        let mut children = String::new();
+        if let Some(list) = &mut list {
+            // Unreadable is empty: then their own end is waited for.
+            list.rewind().and_then(|()| list.read_to_string(&mut children)).unwrap_or_default();
+        }
         for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw) {
             // Not reaped yet, so the pid is still theirs; one that has just ended needs no signal.
             rustix::process::kill_process(pid, Signal::KILL).unwrap_or_default();

@@ -338,6 +338,10 @@ fn mounts(spec: &Spec, linux: &Linux, cgroup_v2: bool) -> Result<(Vec<Mount>, &'
         refuse_if(idmapped, &field, "id-mapped mounts are not supported")?;
         let clean = |p: &Path| p.is_absolute() && !p.components().any(|c| c == Component::ParentDir);
         refuse_if(!clean(mount.destination()), &field, "destination must be absolute and without ..")?;
+        refuse_if(mount.destination() == Path::new("/"), &field, "a mount on / is not supported")?;
+        // libcontainer would make its device nodes and links in the source, and delete `ptmx` there.
+        let on_dev = mount.destination() == Path::new("/dev") && is_bind(&mount);
+        refuse_if(on_dev, &field, "a bind mount on /dev is not supported")?;
         let mut options = Vec::new();
         for option in mount.options().iter().flatten() {
             match option.as_str() {
@@ -364,7 +368,25 @@ fn mounts(spec: &Spec, linux: &Linux, cgroup_v2: bool) -> Result<(Vec<Mount>, &'
         mount.set_options(Some(options));
         all.push(mount);
     }
+    kernel_file_systems_last(&mut all)?;
     Ok((all, wanted.decide(), cgroup_mount))
+}
+
+/// A destination that is a link in the image (`/data -> /dev`) is followed inside the container's root, so that a volume
+/// may come to lie on `/dev`, and libcontainer's device nodes in the volume. What is meant to be there comes on top.
+fn kernel_file_systems_last(mounts: &mut [Mount]) -> Result<()> {
+    mounts.sort_by_key(|mount| ["/dev", "/proc", "/sys"].iter().any(|place| mount.destination().starts_with(place)));
+    // The same below a volume that lies there itself.
+    for (index, outer) in mounts.iter().enumerate() {
+        let place = outer.destination();
+        let nested = is_bind(outer) && place.starts_with("/dev") && mounts[index + 1..].iter().any(|inner| inner.destination().starts_with(place));
+        refuse_if(nested, "mounts", &format!("a mount below the bind mount {} is not supported", place.display()))?;
+    }
+    Ok(())
+}
+
+fn is_bind(mount: &Mount) -> bool {
+    mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind") || mount.typ().as_deref() == Some("bind")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,9 +440,7 @@ impl Propagations {
 /// Whether a bind mount's source holds or lies in the host's cgroup mounts.
 fn shows_cgroups(mount: &Mount) -> bool {
     const CGROUPS: &str = "/sys/fs/cgroup";
-    let bind = mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind")
-        || mount.typ().as_deref() == Some("bind");
-    let Some(source) = mount.source().as_ref().filter(|_| bind) else { return false };
+    let Some(source) = mount.source().as_ref().filter(|_| is_bind(mount)) else { return false };
     let source = source.canonicalize().unwrap_or_else(|_| source.clone());
     Path::new(CGROUPS).starts_with(&source) || source.starts_with(CGROUPS)
 }
