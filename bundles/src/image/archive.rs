@@ -1,5 +1,6 @@
 //! Files of an image archive by name: a tar or a directory.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -22,6 +23,9 @@ pub(super) struct Archive {
     pub(super) path: PathBuf,
     content: Content,
     document_limit: u64,
+    documents_limit: u64,
+    /// Bytes of documents that may still be read.
+    documents_left: Cell<u64>,
 }
 
 enum Content {
@@ -39,6 +43,9 @@ enum Member {
 
 /// Names longer than this are never those of an image's documents or layers.
 const LONGEST_NAME: usize = 255;
+
+/// As many bytes a document costs at least, for it has to be found and hashed.
+const LEAST_DOCUMENT: u64 = 4096;
 
 impl Archive {
     /// Opens a directory or a tar, compressed or not; what cannot be sought goes through a file in `spool`.
@@ -60,7 +67,8 @@ impl Archive {
             let members = members(&file, path, limits)?;
             Content::Tar(file, members)
         };
-        Ok(Self { path: path.to_owned(), content, document_limit: limits.document_bytes })
+        let (document_limit, documents_limit) = (limits.document_bytes, limits.documents_bytes);
+        Ok(Self { path: path.to_owned(), content, document_limit, documents_limit, documents_left: Cell::new(documents_limit) })
     }
 
     /// Whether it has a file of this name.
@@ -104,6 +112,11 @@ impl Archive {
         if size > self.document_limit {
             return Err(self.bad(format!("{name} has {size} bytes, more than {} (the limit)", self.document_limit)));
         }
+        // Indexes can refer to each other so often that reading them would never end.
+        let left = self.documents_left.get().checked_sub(size.max(LEAST_DOCUMENT));
+        self.documents_left.set(left.ok_or_else(|| {
+            self.bad(format!("its documents, as often as they refer to each other, have more than {} bytes (the limit)", self.documents_limit))
+        })?);
         let mut text = Vec::new();
         reader.take(self.document_limit).read_to_end(&mut text).map_err(|source| ImageError::ArchiveEntry {
             archive: self.path.clone(),

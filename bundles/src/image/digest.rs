@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::error::printable;
+
 /// A SHA-256 digest, written `sha256:<64 lower-case hex digits>`.
 ///
 /// Spec: image-spec `descriptor.md`, "Digests".
@@ -66,9 +68,9 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(hex) = text.strip_prefix("sha256:") else {
-            return Err(format!("`{text}` is not a SHA-256 digest (sha256:<hex>), the only kind minipod reads"));
+            return Err(format!("`{}` is not a SHA-256 digest (sha256:<hex>), the only kind minipod reads", printable(text)));
         };
-        Self::from_hex(hex).ok_or_else(|| format!("`{text}` is not sha256: and 64 lower-case hex digits"))
+        Self::from_hex(hex).ok_or_else(|| format!("`{}` is not sha256: and 64 lower-case hex digits", printable(text)))
     }
 }
 

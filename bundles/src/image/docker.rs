@@ -10,6 +10,7 @@ use super::archive::Archive;
 use super::config::Configuration;
 use super::digest::Digest;
 use super::error::ImageError;
+use super::limits::Limits;
 use super::load::{Found, LayerSource};
 use super::reference::Reference;
 
@@ -26,21 +27,25 @@ struct Item {
 }
 
 /// All images of the archive.
-pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, ImageError> {
-    items(archive)?.into_iter().map(|item| image(archive, item)).collect()
+pub(super) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>, ImageError> {
+    items(archive, limits)?.into_iter().map(|item| image(archive, item)).collect()
 }
 
 /// The names `manifest.json` gives to the configuration of each digest, for archives that have an OCI index too.
-pub(super) fn names_by_config(archive: &Archive) -> Result<Vec<(Digest, Vec<String>)>, ImageError> {
-    let named = items(archive)?.into_iter().filter_map(|item| {
+pub(super) fn names_by_config(archive: &Archive, limits: &Limits) -> Result<Vec<(Digest, Vec<String>)>, ImageError> {
+    let named = items(archive, limits)?.into_iter().filter_map(|item| {
         let digest = Digest::from_hex(file_stem(&item.config))?;
         Some(names(item.repo_tags).map(|names| (digest, names)))
     });
     named.collect()
 }
 
-fn items(archive: &Archive) -> Result<Vec<Item>, ImageError> {
-    archive.parse(MANIFEST, &archive.document(MANIFEST)?)
+fn items(archive: &Archive, limits: &Limits) -> Result<Vec<Item>, ImageError> {
+    let items: Vec<Item> = archive.parse(MANIFEST, &archive.document(MANIFEST)?)?;
+    if items.len() > limits.images {
+        return Err(archive.bad(format!("it has more than {} images (the limit)", limits.images)));
+    }
+    Ok(items)
 }
 
 fn names(repo_tags: Option<Vec<String>>) -> Result<Vec<String>, ImageError> {

@@ -19,7 +19,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// Not a name an image can have.
-    #[error("image name `{reference}`: {why}")]
+    #[error("image name `{}`: {}", printable(.reference), printable(.why))]
     Reference {
         /// As given.
         reference: String,
@@ -43,7 +43,7 @@ pub enum ImageError {
         candidates: Vec<String>,
     },
     /// An archive that is not what it should be.
-    #[error("image archive {archive}: {why}", archive = .archive.display())]
+    #[error("image archive {archive}: {}", printable(.why), archive = .archive.display())]
     Archive {
         /// The archive.
         archive: PathBuf,
@@ -51,7 +51,7 @@ pub enum ImageError {
         why: String,
     },
     /// An entry of an archive that cannot be read.
-    #[error("image archive {archive}: read {entry}", archive = .archive.display())]
+    #[error("image archive {archive}: read {}", printable(.entry), archive = .archive.display())]
     ArchiveEntry {
         /// The archive.
         archive: PathBuf,
@@ -61,7 +61,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// A document of an archive or of the store that does not parse.
-    #[error("{path}: {document} is not what it should be", path = .path.display())]
+    #[error("{path}: {} is not what it should be", printable(.document), path = .path.display())]
     Json {
         /// The archive or store.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// Content that is not what its digest says: damaged or tampered with.
-    #[error("{path}: {subject} is damaged: expected {expected}, found {found}", path = .path.display())]
+    #[error("{path}: {} is damaged: expected {expected}, found {found}", printable(.subject), path = .path.display())]
     Digest {
         /// The archive or store.
         path: PathBuf,
@@ -83,7 +83,7 @@ pub enum ImageError {
         found: Digest,
     },
     /// No image for this machine among several.
-    #[error("image archive {archive}: no image for {wanted}; it has {}", .available.join(", "), archive = .archive.display())]
+    #[error("image archive {archive}: no image for {wanted}; it has {}", printable(&.available.join(", ")), archive = .archive.display())]
     Platform {
         /// The archive.
         archive: PathBuf,
@@ -93,7 +93,7 @@ pub enum ImageError {
         available: Vec<String>,
     },
     /// A layer that cannot be unpacked.
-    #[error("unpack layer {layer} of {archive}", archive = .archive.display())]
+    #[error("unpack layer {} of {archive}", printable(.layer), archive = .archive.display())]
     Layer {
         /// The archive.
         archive: PathBuf,
@@ -136,7 +136,7 @@ pub enum LayerError {
     #[error("read the layer")]
     Read(#[source] io::Error),
     /// The tar stream is malformed.
-    #[error("tar stream at byte {offset}: {why}")]
+    #[error("tar stream at byte {offset}: {}", printable(.why))]
     Tar {
         /// Bytes from the start of the uncompressed stream.
         offset: u64,
@@ -144,7 +144,7 @@ pub enum LayerError {
         why: String,
     },
     /// An entry that is refused.
-    #[error("entry `{entry}`: {why}")]
+    #[error("entry `{}`: {}", printable(.entry), printable(.why))]
     Refused {
         /// Its name, as in the archive.
         entry: String,
@@ -152,7 +152,7 @@ pub enum LayerError {
         why: String,
     },
     /// An entry that could not be written.
-    #[error("entry `{entry}`: {op}")]
+    #[error("entry `{}`: {op}", printable(.entry))]
     Write {
         /// Its name, as in the archive.
         entry: String,
@@ -169,6 +169,21 @@ pub enum LayerError {
         /// How much is allowed.
         limit: u64,
     },
+}
+
+/// Longest piece of an archive's own words in a message, in characters.
+const LONGEST_QUOTE: usize = 500;
+
+/// An archive's own words without what would move a terminal's cursor or begin a line, and not longer than can be read.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(LONGEST_QUOTE) {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    if text.chars().nth(LONGEST_QUOTE).is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// `: did you mean ...?`, or nothing.

@@ -70,9 +70,8 @@ pub(super) fn unpack(
     };
     let mut stored = Hashing::new(Counting { inner: blob.open()?, done: 0, told: 0, progress });
     let decoded = compression::decode(&mut stored).map_err(|e| fail(LayerError::Read(e)))?;
-    // A stream longer than its limits allow fails as a wrong digest, after a bounded time.
-    let bounded = decoded.into_reader().take(limits.layer_bytes.saturating_mul(2).saturating_add(1 << 20));
-    let mut plain = Hashing::new(bounded);
+    // Headers, padding and what follows the end of the archive are no file's bytes, and may go on for ever.
+    let mut plain = Hashing::new(Bounded::new(decoded.into_reader(), limits.layer_bytes.saturating_mul(2).saturating_add(1 << 20)));
     let unpacked = unpack::unpack(&mut TarReader::new(Forward(&mut plain), limits), root, limits);
     let contents = match unpacked {
         Ok(contents) => contents,
@@ -96,6 +95,29 @@ pub(super) fn unpack(
     let text = serde_json::to_vec(&record).map_err(|e| sys("write", &path)(io::Error::from(e)))?;
     fs::write(&path, text).map_err(sys("write", path))?;
     Ok(record)
+}
+
+/// Fails where a stream is longer than it may be.
+struct Bounded<R> {
+    inner: R,
+    limit: u64,
+    left: u64,
+}
+
+impl<R: Read> Bounded<R> {
+    fn new(inner: R, limit: u64) -> Self {
+        Self { inner, limit, left: limit }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other(format!("it has more than {} bytes once decompressed (the limit)", self.limit))
+        })?;
+        Ok(count)
+    }
 }
 
 /// Tells how far a reader is, every 256 KiB.

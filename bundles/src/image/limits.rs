@@ -6,9 +6,9 @@
 /// files and 40 GiB) and low enough that a hostile archive cannot exhaust memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries in one layer.
+    /// Entries in one layer, with the directories that names imply.
     pub layer_entries: u64,
-    /// Bytes of file content in one layer, holes included.
+    /// Bytes of file content in one layer, holes included; its whole tar stream may have twice as many.
     pub layer_bytes: u64,
     /// Bytes of all directory names of one layer: their times are kept in memory until its end.
     pub directory_name_bytes: u64,
@@ -16,16 +16,24 @@ pub struct Limits {
     pub path_bytes: usize,
     /// Bytes of one extended tar header (Go's archive/tar: 1 MiB).
     pub header_bytes: u64,
+    /// Extended headers in front of one entry (writers make one or two).
+    pub headers: usize,
     /// Segments of one sparse file.
     pub sparse_segments: usize,
     /// Bytes of one JSON document (distribution-spec: registries accept manifests of at least 4 MiB).
     pub document_bytes: u64,
+    /// Bytes of all JSON documents of one archive, each counted as often as it is referred to and as 4 KiB at least.
+    pub documents_bytes: u64,
+    /// Manifests that one index lists.
+    pub descriptors: usize,
     /// Entries in the outer archive.
     pub archive_entries: u64,
     /// Bytes of a compressed outer archive once decompressed.
     pub archive_bytes: u64,
     /// Images in one archive.
     pub images: usize,
+    /// Names of one image.
+    pub names: usize,
     /// Layers of one image (the kernel's overlay takes 500 lower directories).
     pub layers: usize,
 }
@@ -38,11 +46,15 @@ impl Default for Limits {
             directory_name_bytes: 64 << 20,
             path_bytes: 4095,
             header_bytes: 1 << 20,
+            headers: 64,
             sparse_segments: 1 << 16,
             document_bytes: 8 << 20,
+            documents_bytes: 64 << 20,
+            descriptors: 10_000,
             archive_entries: 100_000,
             archive_bytes: 256 << 30,
             images: 1000,
+            names: 1000,
             layers: 500,
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! Until index.json is replaced nobody sees anything; whatever fails before that removes what it made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -101,11 +101,11 @@ fn images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>, ImageError> 
     let images = if archive.has(oci::INDEX) {
         let mut images = oci::images(archive, limits)?;
         if docker {
-            add_docker_names(archive, &mut images)?;
+            add_docker_names(archive, &mut images, limits)?;
         }
         images
     } else if docker {
-        docker::images(archive)?
+        docker::images(archive, limits)?
     } else {
         return Err(archive.bad(
             "neither index.json (OCI layout) nor manifest.json (docker save) is in it; \
@@ -115,20 +115,17 @@ fn images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>, ImageError> 
     if images.is_empty() {
         return Err(archive.bad("it holds no image"));
     }
-    if images.len() > limits.images {
-        return Err(archive.bad(format!("it has more than {} images (the limit)", limits.images)));
-    }
     Ok(images)
 }
 
 /// New `docker save` archives are both; manifest.json has all names.
-fn add_docker_names(archive: &Archive, images: &mut [Found]) -> Result<(), ImageError> {
-    for (config, names) in docker::names_by_config(archive)? {
-        for image in images.iter_mut().filter(|image| Digest::of(&image.config) == config) {
-            image.names.extend(names.iter().cloned());
-        }
+fn add_docker_names(archive: &Archive, images: &mut [Found], limits: &Limits) -> Result<(), ImageError> {
+    let mut by_config: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+    for (config, names) in docker::names_by_config(archive, limits)? {
+        by_config.entry(config).or_default().extend(names);
     }
     for image in images {
+        image.names.extend(by_config.get(&Digest::of(&image.config)).into_iter().flatten().cloned());
         image.names.sort();
         image.names.dedup();
     }
@@ -146,6 +143,9 @@ fn check(archive: &Archive, image: &Found, limits: &Limits) -> Result<(), ImageE
     }
     if image.layers.len() > limits.layers {
         return Err(archive.bad(format!("image {shown} has more than {} layers (the limit)", limits.layers)));
+    }
+    if image.names.len() > limits.names {
+        return Err(archive.bad(format!("image {shown} has more than {} names (the limit)", limits.names)));
     }
     for name in &image.names {
         if Reference::parse(name)?.registry() == EMBEDDED_REGISTRY {
@@ -165,13 +165,10 @@ fn unpack_missing(
     progress: &mut dyn FnMut(LoadProgress<'_>),
     commit: &mut Commit<'_>,
 ) -> Result<BTreeMap<Digest, LayerRecord>, ImageError> {
-    let mut wanted: Vec<&LayerSource> = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut records = BTreeMap::new();
-    for layer in images.iter().flat_map(|image| &image.layers) {
-        if !wanted.iter().any(|other| other.diff_id == layer.diff_id) {
-            wanted.push(layer);
-        }
-    }
+    let all = images.iter().flat_map(|image| &image.layers);
+    let wanted: Vec<&LayerSource> = all.filter(|layer| seen.insert(layer.diff_id)).collect();
     let count = wanted.len();
     for (at, layer) in wanted.into_iter().enumerate() {
         let (number, text) = (at + 1, layer.diff_id.to_string());

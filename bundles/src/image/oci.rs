@@ -85,6 +85,7 @@ pub(super) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>, I
     let Some(descriptors) = top.manifests else {
         return Err(archive.bad("index.json has no `manifests`: not an OCI image layout"));
     };
+    check_count(archive, INDEX, &descriptors, limits)?;
     let mut found: Vec<Found> = Vec::new();
     for (names, group) in groups(archive, descriptors)? {
         let mut candidates = Vec::new();
@@ -102,6 +103,13 @@ pub(super) fn images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>, I
         }
     }
     Ok(found)
+}
+
+fn check_count(archive: &Archive, name: &str, listed: &[Descriptor], limits: &Limits) -> Result<(), ImageError> {
+    if listed.len() > limits.descriptors {
+        return Err(archive.bad(format!("{name} lists more than {} manifests (the limit)", limits.descriptors)));
+    }
+    Ok(())
 }
 
 /// Names, and the descriptors that go by them.
@@ -173,6 +181,7 @@ fn collect(
             Ok(())
         };
     };
+    check_count(archive, &name, &nested, limits)?;
     if depth == DEEPEST {
         return Err(archive.bad(format!("{name}: indexes are nested more than {DEEPEST} deep")));
     }

@@ -58,6 +58,10 @@ pub(super) fn read_map(data: impl Read, segments: usize) -> io::Result<(Vec<Segm
     Ok((map, blocks.read))
 }
 
+fn malformed() -> io::Error {
+    io::Error::other("a sparse file has a malformed map")
+}
+
 /// Takes whole blocks only, so that what follows the map's padding is left.
 struct Blocks<R> {
     data: R,
@@ -70,7 +74,7 @@ impl<R: Read> Blocks<R> {
     fn number(&mut self) -> io::Result<u64> {
         let mut line = Vec::new();
         self.by_ref().take(21).read_until(b'\n', &mut line)?;
-        line.strip_suffix(b"\n").and_then(number).ok_or_else(|| io::Error::other("a sparse file has a malformed map"))
+        line.strip_suffix(b"\n").and_then(number).ok_or_else(malformed)
     }
 }
 
@@ -86,7 +90,10 @@ impl<R: Read> Read for Blocks<R> {
 impl<R: Read> BufRead for Blocks<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.block.len() {
-            self.data.read_exact(&mut self.block)?;
+            self.data.read_exact(&mut self.block).map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => malformed(),
+                _ => e,
+            })?;
             self.at = 0;
             self.read += 512;
         }

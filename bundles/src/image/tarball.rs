@@ -13,6 +13,8 @@ use super::pax::Extensions;
 use super::sparse::{self, Segment, Sparse};
 
 const BLOCK: u64 = 512;
+/// Segments in a block of GNU's sparse map.
+const SEGMENTS_OF_A_BLOCK: usize = 21;
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +123,7 @@ impl<'a, R: Skip> TarReader<'a, R> {
     /// Spec: POSIX.1-2017 `pax`, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
     pub(super) fn next(&mut self) -> Result<Option<Entry>, LayerError> {
         let mut pending = Pending::default();
-        loop {
+        for _ in 0..=self.limits.headers {
             self.pass_rest()?;
             let Some(header) = self.header()? else { return Ok(None) };
             let size = field(&header.as_old().size).ok_or_else(|| self.bad("wrong size"))?;
@@ -134,10 +136,11 @@ impl<'a, R: Skip> TarReader<'a, R> {
                 b'L' => pending.long_path = Some(cut(&self.special(size)?).to_vec()),
                 b'K' => pending.long_link = Some(cut(&self.special(size)?).to_vec()),
                 // Defaults for the whole archive: git's comment, nothing a layer may depend on (Docker ignores it too).
-                b'g' => self.start_data(size)?,
+                b'g' => self.start_special(size)?,
                 _ => return self.entry(&header, size, pending).map(Some),
             }
         }
+        Err(LayerError::Limit { what: "extended headers in front of an entry", limit: self.limits.headers as u64 })
     }
 
     fn entry(&mut self, header: &tar::Header, size: u64, pending: Pending) -> Result<Entry, LayerError> {
@@ -152,7 +155,9 @@ impl<'a, R: Skip> TarReader<'a, R> {
         let old = header.as_old();
         let number = |value: Option<u64>, bytes: &[u8], what: &str| {
             let value = value.or_else(|| field(bytes)).ok_or_else(|| self.bad(format!("wrong {what}")))?;
-            u32::try_from(value).map_err(|_| self.bad(format!("{what} {value} is too large")))
+            // The highest number means "no change" to chown(2).
+            let fits = u32::try_from(value).ok().filter(|value| *value < u32::MAX);
+            fits.ok_or_else(|| self.bad(format!("{what} {value} is too large")))
         };
         let mode = number(None, &old.mode, "mode")? & 0o7777;
         let uid = number(pax.uid, &old.uid, "owner")?;
@@ -215,14 +220,18 @@ impl<'a, R: Skip> TarReader<'a, R> {
             (segments.len() <= self.limits.sparse_segments).then_some(())
         };
         let mut fine = gnu.sparse.iter().try_for_each(|s| take(&s.offset, &s.numbytes));
-        while more && fine.is_some() {
+        // Blocks without a segment in them would go on for ever.
+        for _ in 0..=self.limits.sparse_segments / SEGMENTS_OF_A_BLOCK {
+            if !more || fine.is_none() {
+                break;
+            }
             let mut block = [0; BLOCK as usize];
             self.inner.read_exact(&mut block).map_err(LayerError::Read)?;
             self.position += BLOCK;
             fine = block[..504].chunks_exact(24).try_for_each(|s| take(&s[..12], &s[12..]));
             more = block[504] == 1;
         }
-        fine.ok_or_else(|| self.bad("wrong or too long map of a sparse file"))?;
+        fine.filter(|()| !more).ok_or_else(|| self.bad("wrong or too long map of a sparse file"))?;
         Sparse::checked(segments, size, stored).map_err(|why| self.bad(why))
     }
 
@@ -298,12 +307,16 @@ impl<'a, R: Skip> TarReader<'a, R> {
         Ok(())
     }
 
-    /// All of an extended header.
-    fn special(&mut self, size: u64) -> Result<Vec<u8>, LayerError> {
+    fn start_special(&mut self, size: u64) -> Result<(), LayerError> {
         if size > self.limits.header_bytes {
             return Err(LayerError::Limit { what: "bytes in an extended header", limit: self.limits.header_bytes });
         }
-        self.start_data(size)?;
+        self.start_data(size)
+    }
+
+    /// All of an extended header.
+    fn special(&mut self, size: u64) -> Result<Vec<u8>, LayerError> {
+        self.start_special(size)?;
         let mut data = Vec::new();
         self.read_to_end(&mut data).map_err(LayerError::Read)?;
         Ok(data)

@@ -53,10 +53,8 @@ pub(super) fn unpack<R: Skip>(tar: &mut TarReader<'_, R>, root: OwnedFd, limits:
         buffer: vec![0; 128 << 10],
     };
     while let Some(entry) = tar.next()? {
-        unpacker.contents.entries += 1;
-        if unpacker.contents.entries > limits.layer_entries {
-            return Err(LayerError::Limit { what: "entries in a layer", limit: limits.layer_entries });
-        }
+        unpacker.count_entry()?;
+        unpacker.count_bytes(&entry)?;
         unpacker.entry(&entry, tar)?;
     }
     unpacker.set_directory_times()?;
@@ -133,6 +131,27 @@ fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
 impl Unpacker<'_> {
+    fn count_entry(&mut self) -> Result<(), LayerError> {
+        self.contents.entries += 1;
+        if self.contents.entries > self.limits.layer_entries {
+            return Err(LayerError::Limit { what: "entries in a layer", limit: self.limits.layer_entries });
+        }
+        Ok(())
+    }
+
+    /// Of every entry: the data of those that make no file has to be read as well.
+    fn count_bytes(&mut self, entry: &Entry) -> Result<(), LayerError> {
+        let size = match &entry.kind {
+            Kind::SparseFile(sparse) => sparse.size,
+            _ => entry.size,
+        };
+        self.logical = self.logical.saturating_add(size);
+        if self.logical > self.limits.layer_bytes {
+            return Err(LayerError::Limit { what: "bytes in a layer", limit: self.limits.layer_bytes });
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), LayerError> {
         let path = clean(entry, &entry.path)?;
         if path.is_empty() {
@@ -201,9 +220,8 @@ impl Unpacker<'_> {
         }
     }
 
-    fn make_parents(&self, entry: &Entry, path: &[u8]) -> Result<OwnedFd, LayerError> {
-        let root = self.root.as_fd();
-        let mut parent = inroot::open_in(root, b".", DIR_FLAGS).map_err(write_error(entry, "open the layer's root"))?;
+    fn make_parents(&mut self, entry: &Entry, path: &[u8]) -> Result<OwnedFd, LayerError> {
+        let mut parent = inroot::open_in(self.root.as_fd(), b".", DIR_FLAGS).map_err(write_error(entry, "open the layer's root"))?;
         let mut end = 0;
         while end < path.len() {
             let start = end;
@@ -216,10 +234,13 @@ impl Unpacker<'_> {
                 rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(write_error(entry, "replace a whiteout"))?;
             }
             match rustix::fs::mkdirat(&parent, name, mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => self.count_entry()?,
+                Err(Errno::EXIST) => {}
                 Err(e) => return Err(write_error(entry, "make its directory")(e)),
             }
-            parent = inroot::open_in(root, &path[..end], DIR_FLAGS).map_err(|e| match e {
+            // Only a link has to be looked up from the root: doing so at each step costs the square of the depth.
+            let step = rustix::fs::openat(&parent, name, DIR_FLAGS | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            parent = step.or_else(|_| inroot::open_in(self.root.as_fd(), &path[..end], DIR_FLAGS)).map_err(|e| match e {
                 Errno::NOTDIR => refused(entry, format!("`{}` is not a directory in this layer", shown())),
                 Errno::NOENT | Errno::LOOP => refused(entry, format!("`{}` is a symbolic link to nowhere", shown())),
                 e => write_error(entry, "open its directory")(e),
@@ -264,14 +285,6 @@ impl Unpacker<'_> {
     }
 
     fn file(&mut self, entry: &Entry, parent: BorrowedFd<'_>, name: &[u8], data: &mut impl Read) -> Result<(), LayerError> {
-        let size = match &entry.kind {
-            Kind::SparseFile(sparse) => sparse.size,
-            _ => entry.size,
-        };
-        self.logical = self.logical.saturating_add(size);
-        if self.logical > self.limits.layer_bytes {
-            return Err(LayerError::Limit { what: "bytes in a layer", limit: self.limits.layer_bytes });
-        }
         self.contents.bytes += entry.size;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, mode(0o600));

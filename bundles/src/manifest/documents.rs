@@ -14,6 +14,12 @@ use super::typed::typed;
 /// Most pods that one workload's `replicas` may ask for on one host.
 const MAX_REPLICAS: i32 = 250;
 
+/// What the copies of all templates may take together, in bytes (about: see [`Node::weight`]).
+pub(super) const MAX_COPIES: usize = 64 << 20;
+
+/// What the smallest pod takes, in bytes.
+const LEAST_POD: usize = 8 << 10;
+
 /// A pod as written, not yet defaulted.
 pub(super) struct Draft {
     pub(super) pod: Pod,
@@ -39,11 +45,13 @@ pub(super) struct Found {
     pub(super) drafts: Vec<Draft>,
     /// It holds something that runs, even when it is wrong.
     pub(super) runnable: bool,
+    /// What is left of [`MAX_COPIES`].
+    pub(super) room: usize,
 }
 
-/// The pods of the object at `base`.
-pub(super) fn pods(node: &Node, base: &str, report: &mut Report<'_>) -> Found {
-    let mut found = Found::default();
+/// The pods of the object at `base`; the copies of templates among them have `room` bytes.
+pub(super) fn pods(node: &Node, base: &str, room: usize, report: &mut Report<'_>) -> Found {
+    let mut found = Found { room, ..Found::default() };
     collect(node, base, report, &mut found);
     found
 }
@@ -85,7 +93,10 @@ fn collect(node: &Node, base: &str, report: &mut Report<'_>, found: &mut Found) 
             }
         }
         "List" | "PodList" => list(node, base, report, found),
-        _ => found.drafts.extend(workload(kind, node, base, report)),
+        _ => {
+            let drafts = workload(kind, node, base, &mut found.room, report);
+            found.drafts.extend(drafts);
+        }
     }
 }
 
@@ -125,7 +136,7 @@ fn read<T: DeserializeOwned>(node: &Node, base: &str, report: &mut Report<'_>) -
 }
 
 /// The pods of a workload, as its controller would name them on one node: `<name>-0`, `<name>-1`, ...
-fn workload(kind: &str, node: &Node, base: &str, report: &mut Report<'_>) -> Vec<Draft> {
+fn workload(kind: &str, node: &Node, base: &str, room: &mut usize, report: &mut Report<'_>) -> Vec<Draft> {
     let parts = match kind {
         "Deployment" => read::<Deployment>(node, base, report).map(|object| {
             let (template, replicas) = object.spec.map(|spec| (spec.template, spec.replicas)).unwrap_or_default();
@@ -154,6 +165,12 @@ fn workload(kind: &str, node: &Node, base: &str, report: &mut Report<'_>) -> Vec
         report.error(&path, format!("{replicas} is out of range: 0 to {MAX_REPLICAS} on one host"));
         return Vec::new();
     }
+    let pods = usize::try_from(replicas).unwrap_or_default();
+    let Some(left) = room.checked_sub(node.weight().max(LEAST_POD) * pods) else {
+        report.error(&path, format!("{replicas} copies of this template are too much: those of all templates have at most {MAX_COPIES} bytes"));
+        return Vec::new();
+    };
+    *room = left;
     if replicas == 0 {
         report.warn(&path, "0: there is nothing to run");
     }

@@ -75,15 +75,23 @@ pub struct PodManifest {
 /// # Errors
 /// [`Problems`] with at least one error: bad syntax, a wrong type, a value that cannot be, nothing to run.
 pub fn parse(sources: &[Source], options: &ParseOptions) -> Result<Manifest, Problems> {
-    let mut reading = Reading { options: *options, ..Reading::default() };
+    let mut reading = Reading {
+        room: documents::MAX_COPIES,
+        options: *options,
+        pods: Vec::new(),
+        problems: Vec::new(),
+        runnable: false,
+        places: BTreeMap::new(),
+    };
     for source in sources {
         reading.source(source);
     }
     reading.finish(sources)
 }
 
-#[derive(Default)]
 struct Reading {
+    /// Bytes that copies of templates may still take.
+    room: usize,
     options: ParseOptions,
     pods: Vec<PodManifest>,
     problems: Vec<Problem>,
@@ -111,8 +119,9 @@ impl Reading {
         };
         for document in &documents {
             let mut report = Report::new(&source.name, document, self.options.strict);
-            support::check_nul(document, "", &mut report);
-            let found = documents::pods(document, "", &mut report);
+            support::check_nul(document, &mut String::new(), &mut report);
+            let found = documents::pods(document, "", self.room, &mut report);
+            self.room = found.room;
             self.runnable |= found.runnable;
             for draft in found.drafts {
                 self.draft(draft, &mut report);

@@ -33,13 +33,21 @@ pub(super) fn steps(path: &str) -> Vec<Step> {
 
 /// A path with a field behind it.
 pub(super) fn field(base: &str, name: &str) -> String {
-    if name.contains(['.', '/', '[']) {
-        format!("{base}[{name}]")
-    } else if base.is_empty() {
-        name.to_owned()
+    let mut path = base.to_owned();
+    push_field(&mut path, name);
+    path
+}
+
+/// Puts a field behind a path.
+pub(super) fn push_field(path: &mut String, name: &str) {
+    let (before, after) = if name.contains(['.', '/', '[']) {
+        ("[", "]")
+    } else if path.is_empty() {
+        ("", "")
     } else {
-        format!("{base}.{name}")
-    }
+        (".", "")
+    };
+    path.extend([before, name, after]);
 }
 
 /// A path with an element behind it.

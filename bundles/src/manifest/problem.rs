@@ -1,6 +1,6 @@
 //! What is wrong with a manifest, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// How much a problem matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,10 +37,20 @@ impl fmt::Display for Problem {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
         if !self.path.is_empty() {
-            write!(f, ": {}", self.path)?;
+            f.write_str(": ")?;
+            printable(&self.path, f)?;
         }
-        write!(f, ": {}", self.message)
+        f.write_str(": ")?;
+        printable(&self.message, f)
     }
+}
+
+/// A manifest's own words without what would move a terminal's cursor or begin a line.
+fn printable(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for c in text.chars() {
+        if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+    }
+    Ok(())
 }
 
 /// Everything that keeps a manifest from running.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::fields::{self, Field, Verdict};
 use super::path;
 use super::report::Report;
-use super::tree::{Node, Value};
+use super::tree::{Node, Value, shortened};
 
 /// Where the token of the service account is mounted in every pod exported from a cluster.
 pub(super) const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -110,23 +110,31 @@ fn items(node: &Node) -> Option<&[Node]> {
 }
 
 /// Reports every string with a NUL byte: none of the kernel's interfaces takes it.
-pub(super) fn check_nul(node: &Node, at: &str, report: &mut Report<'_>) {
+///
+/// `at` is the node's path. Keys are shortened in it: they may be long, and what is below them much.
+pub(super) fn check_nul(node: &Node, at: &mut String, report: &mut Report<'_>) {
+    let above = at.len();
     match &node.value {
-        Value::String(text) if text.contains('\0') => report.error(at, "must not hold a NUL byte"),
+        Value::String(text) if text.contains('\0') => report.error_at(node.at, at, NUL),
         Value::Seq(items) => {
             for (index, item) in items.iter().enumerate() {
-                check_nul(item, &path::element(at, index), report);
+                at.push_str(&path::element("", index));
+                check_nul(item, at, report);
+                at.truncate(above);
             }
         }
         Value::Map(entries) => {
             for entry in entries {
-                let at = path::field(at, &entry.key);
+                path::push_field(at, &shortened(&entry.key));
                 if entry.key.contains('\0') {
-                    report.error(&at, "must not hold a NUL byte");
+                    report.error_at(entry.at, at, NUL);
                 }
-                check_nul(&entry.node, &at, report);
+                check_nul(&entry.node, at, report);
+                at.truncate(above);
             }
         }
         _ => {}
     }
 }
+
+const NUL: &str = "must not hold a NUL byte";

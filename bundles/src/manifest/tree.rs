@@ -146,6 +146,17 @@ impl Node {
         })
     }
 
+    /// About the bytes it takes in memory.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match &self.value {
+                Value::String(text) => text.len(),
+                Value::Seq(items) => items.iter().map(Self::weight).sum(),
+                Value::Map(entries) => entries.iter().map(|entry| entry.key.len() + entry.node.weight()).sum(),
+                _ => 0,
+            }
+    }
+
     /// True for null, `{}` and `[]`.
     pub(super) fn is_empty(&self) -> bool {
         match &self.value {
@@ -187,7 +198,12 @@ impl Value {
 
 /// At most 40 characters of a text, so that a message stays a line.
 pub(super) fn shortened(text: &str) -> String {
-    match text.char_indices().nth(40) {
+    shortened_to(text, 40)
+}
+
+/// At most so many characters of a text.
+pub(super) fn shortened_to(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }

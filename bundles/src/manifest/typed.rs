@@ -39,6 +39,9 @@ pub(super) fn typed<T: DeserializeOwned>(node: &Node, base: &str) -> (Option<T>,
     }
 }
 
+/// Findings after which nothing is said of what may have been meant.
+const MOST_HINTS: usize = 1000;
+
 /// What a value is part of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Context {
@@ -98,7 +101,9 @@ impl Typed<'_> {
     fn unknown_fields(&self, known: &'static [&'static str]) {
         let Value::Map(entries) = &self.node.value else { return };
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let hint = nearest(&entry.key, known).map_or(String::new(), |name| format!(", did you mean `{name}`?"));
+            // Looking for what was meant costs more than all else that is done with a field.
+            let near = (self.sink.borrow().len() < MOST_HINTS).then(|| nearest(&entry.key, known)).flatten();
+            let hint = near.map_or(String::new(), |name| format!(", did you mean `{name}`?"));
             self.sink.borrow_mut().push(Finding {
                 path: path::field(&self.path, &shortened(&entry.key)),
                 at: entry.at,

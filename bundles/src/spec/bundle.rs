@@ -37,14 +37,13 @@ pub(super) fn joined(
     spec.set_domainname(None);
     let process = spec.process_mut().as_mut().ok_or_else(|| lacks("process"))?;
     process.set_terminal(Some(container.tty));
-    let manifest = super::environment::of_manifest(container);
-    let words = container.command.iter().chain(&container.args).flatten();
-    let words: Vec<String> = words.map(|word| super::expand::expand(word, |name| manifest.get(name))).collect();
+    let given = super::given(container)?;
+    let words: Vec<String> = given.command.into_iter().chain(given.args).flatten().collect();
     if !words.is_empty() {
         process.set_args(Some(words));
     }
     let mut env = process.env().clone().unwrap_or_default();
-    env.extend(manifest.into_lines());
+    env.extend(given.environment.into_lines());
     process.set_env(Some(env));
     if let Some(cwd) = &container.working_dir {
         process.set_cwd(cwd.clone());

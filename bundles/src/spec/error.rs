@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::expand::TooLong;
 use crate::image::ImageError;
 
 /// What keeps a container from having a spec.
@@ -42,6 +43,16 @@ pub enum SpecError {
         container: String,
         /// `user[:group]`, empty when neither manifest nor image name one.
         user: String,
+    },
+    /// A string is longer than the kernel takes.
+    #[error("container {container:?}: {word}")]
+    TooLong {
+        /// The container.
+        container: String,
+        /// Which one.
+        word: String,
+        /// How long.
+        source: TooLong,
     },
     /// A mounted volume was not prepared.
     #[error("container {container:?}: volume {volume:?} has not been prepared")]

@@ -25,6 +25,7 @@ use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Root, Spec};
 pub use bundle::write;
 pub use error::SpecError;
 pub use resources::resources;
+pub(crate) use environment::{Word, too_long};
 
 use crate::plan::{ContainerPlan, PodPlan, RootSource};
 
@@ -117,6 +118,19 @@ pub fn container(pod: &PodPlan, container: &ContainerPlan, context: &SpecContext
     spec.set_hostname(None);
     spec.set_annotations(Some(annotations(pod, container)));
     Ok(spec)
+}
+
+/// What the manifest gives to the container's process.
+fn given(container: &ContainerPlan) -> Result<environment::Given, SpecError> {
+    environment::of_manifest(container).map_err(|(word, source)| SpecError::TooLong {
+        container: container.name.clone(),
+        word: match word {
+            Word::Env(index) => format!("env {}", container.env[index].0),
+            Word::Command(index) => format!("command[{index}]"),
+            Word::Args(index) => format!("args[{index}]"),
+        },
+        source,
+    })
 }
 
 fn root(container: &ContainerPlan, context: &SpecContext<'_>) -> Root {

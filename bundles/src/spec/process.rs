@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
 
-use super::environment::{self, Environment};
-use super::expand::expand;
+use super::environment::{self, Given};
 use super::{SpecContext, SpecError, capabilities, user};
 use crate::image::ImageConfig;
 use crate::plan::{ContainerPlan, PodPlan, RootSource};
@@ -19,13 +18,13 @@ pub(super) fn process(pod: &PodPlan, container: &ContainerPlan, context: &SpecCo
             return Err(SpecError::Unresolved { container: container.name.clone(), image: container.image.clone() });
         }
     };
-    let manifest = environment::of_manifest(container);
-    let args = args(container, image, &manifest)?;
+    let mut given = super::given(container)?;
+    let args = args(container, image, &mut given)?;
     let user = user::user(container, image, context.rootfs)?;
     let mut process = Process::default();
     process.set_terminal(Some(container.tty));
     process.set_args(Some(args));
-    process.set_env(Some(environment::whole(&image.env, manifest, &pod.hostname, &user.home, container.tty)));
+    process.set_env(Some(environment::whole(&image.env, given.environment, &pod.hostname, &user.home, container.tty)));
     process.set_cwd(cwd(container, image));
     process.set_capabilities(Some(capabilities::of(&container.security, user.oci.uid())));
     process.set_user(user.oci);
@@ -39,13 +38,12 @@ pub(super) fn process(pod: &PodPlan, container: &ContainerPlan, context: &SpecCo
 /// image's command.
 ///
 /// Source: Kubernetes documentation, "Define a Command and Arguments for a Container".
-fn args(container: &ContainerPlan, image: &ImageConfig, variables: &Environment) -> Result<Vec<String>, SpecError> {
-    let expanded = |words: &[String]| words.iter().map(|word| expand(word, |name| variables.get(name))).collect::<Vec<_>>();
-    let (first, rest) = match (&container.command, &container.args) {
+fn args(container: &ContainerPlan, image: &ImageConfig, given: &mut Given) -> Result<Vec<String>, SpecError> {
+    let (first, rest) = match (given.command.take(), given.args.take()) {
         (None, None) => (image.entrypoint.clone(), image.cmd.clone()),
-        (Some(command), None) => (expanded(command), Vec::new()),
-        (None, Some(args)) => (image.entrypoint.clone(), expanded(args)),
-        (Some(command), Some(args)) => (expanded(command), expanded(args)),
+        (Some(command), None) => (command, Vec::new()),
+        (None, Some(args)) => (image.entrypoint.clone(), args),
+        (Some(command), Some(args)) => (command, args),
     };
     let words: Vec<String> = first.into_iter().chain(rest).collect();
     if words.first().is_none_or(String::is_empty) {

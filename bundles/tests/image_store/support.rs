@@ -1,10 +1,12 @@
 //! Builds layers and archives, good and bad.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bundles::image::{Image, ImageError, ImageStore};
+use bundles::image::{Image, ImageError, ImageStore, Limits};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -227,6 +229,12 @@ impl Lab {
         Self { dir, store }
     }
 
+    /// A store with other limits.
+    pub(crate) fn limited(limits: Limits) -> Self {
+        let lab = Self::new();
+        Self { store: ImageStore::open(&lab.lib()).unwrap().with_limits(limits), dir: lab.dir }
+    }
+
     pub(crate) fn lib(&self) -> PathBuf {
         self.dir.path().join("lib")
     }
@@ -263,6 +271,35 @@ impl Lab {
         chain(&error)
     }
 
+    /// All of the store but its locks: kind, mode, owner, links, size, time and content of each file. Directories' times change
+    /// with what comes and goes in them.
+    pub(crate) fn snapshot(&self) -> BTreeMap<PathBuf, String> {
+        let files = tree(&self.lib()).into_iter().filter(|path| path.extension().is_none_or(|e| e != "lock"));
+        let facts = |path: &Path| {
+            let stat = fs::symlink_metadata(path).unwrap();
+            let ours = format!("{:o} {}:{}", stat.mode(), stat.uid(), stat.gid());
+            let content = match () {
+                () if stat.is_dir() => return ours,
+                () if stat.is_file() => hex(&fs::read(path).unwrap()),
+                () => format!("{:?}", fs::read_link(path).ok()),
+            };
+            format!("{ours} {} {} {}.{} {content}", stat.nlink(), stat.size(), stat.mtime(), stat.mtime_nsec())
+        };
+        files.map(|path| (path.clone(), facts(&path))).collect()
+    }
+
+    /// The chain of why an archive is refused by a store that holds an image already: the store stays as it was.
+    pub(crate) fn refuses_beside(&self, archive: &[u8]) -> String {
+        let good = Tar::new().file("file", "good").symlink("link", "file").file(".wh.gone", "").done();
+        self.load(&docker_archive(&["good:1"], &[&good])).unwrap();
+        let before = self.snapshot();
+        let error = self.load(archive).expect_err("it must be refused");
+        assert_eq!(self.snapshot(), before, "the store is not what it was");
+        self.assert_unharmed();
+        assert_eq!(self.store.find("good:1").unwrap().layers.len(), 1);
+        chain(&error)
+    }
+
     /// Nothing in the store but its empty directories and locks; the canary and its neighbours as they were.
     pub(crate) fn assert_clean(&self) {
         let files: Vec<PathBuf> = tree(&self.lib()).into_iter().filter(|p| !p.is_dir()).collect();
@@ -290,7 +327,9 @@ pub(crate) fn tree(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return found };
     for entry in entries {
         let path = entry.unwrap().path();
-        let is_dir = fs::symlink_metadata(&path).unwrap().is_dir();
+        // Overlay lists a whiteout in a directory that is in one layer only, but has no file of that name.
+        let Ok(stat) = fs::symlink_metadata(&path) else { continue };
+        let is_dir = stat.is_dir();
         found.push(path.clone());
         if is_dir {
             found.extend(tree(&path));

@@ -8,8 +8,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::super::names::{self, Form};
 use super::super::quantity::{self, QuantityError};
-use super::{Report, choice, path, ports, security, unique, volumes};
+use super::volumes::{self, Volumes};
+use super::{Report, choice, path, ports, security, some, unique};
 use crate::plan::{ContainerPlan, NetworkMode, PullPolicy, Resources, RootSource};
+use crate::spec::{Word, too_long};
 
 /// The containers of a pod.
 pub(super) struct Containers {
@@ -32,6 +34,18 @@ pub(super) fn each<'a>(spec: &'a PodSpec, at: &str) -> impl Iterator<Item = (&'a
     init.chain(app)
 }
 
+/// Most containers of one pod. Kubernetes has no such limit, but its objects have one of 1.5 MiB (etcd's); a host has one as well.
+const MAX_CONTAINERS: usize = 1000;
+
+/// Whether there are so many containers that nothing else need be said of them.
+pub(super) fn too_many(spec: &PodSpec, at: &str, report: &mut Report<'_>) -> bool {
+    let lists = [("initContainers", spec.init_containers.as_ref().map_or(0, Vec::len)), ("containers", spec.containers.len())];
+    for (list, count) in lists.into_iter().filter(|(_, count)| *count > MAX_CONTAINERS) {
+        report.error(&path::field(at, list), format!("{count} containers: at most {MAX_CONTAINERS} can be in one pod"));
+    }
+    lists.iter().any(|(_, count)| *count > MAX_CONTAINERS)
+}
+
 pub(super) fn check_names(spec: &PodSpec, at: &str, report: &mut Report<'_>) {
     if spec.containers.is_empty() {
         report.error(&path::field(at, "containers"), "missing: a pod needs at least one container");
@@ -50,9 +64,10 @@ pub(super) fn check_names(spec: &PodSpec, at: &str, report: &mut Report<'_>) {
 
 pub(super) fn containers(pod: &Pod, spec: &PodSpec, base: &str, report: &mut Report<'_>) -> Containers {
     let roots = Roots::read(pod, spec, base, report);
+    let volumes = Volumes::of(spec);
     let mut plans = Containers { init: Vec::new(), app: Vec::new() };
     for (container, role, at) in each(spec, &path::field(base, "spec")) {
-        let plan = plan(container, spec, role, &roots, &at, report);
+        let plan = plan(container, spec, role, (&roots, &volumes), &at, report);
         match role {
             Role::Init => plans.init.push(plan),
             Role::App => plans.app.push(plan),
@@ -61,7 +76,7 @@ pub(super) fn containers(pod: &Pod, spec: &PodSpec, base: &str, report: &mut Rep
     plans
 }
 
-fn plan(container: &Container, spec: &PodSpec, role: Role, roots: &Roots, at: &str, report: &mut Report<'_>) -> ContainerPlan {
+fn plan(container: &Container, spec: &PodSpec, role: Role, (roots, volumes): (&Roots, &Volumes<'_>), at: &str, report: &mut Report<'_>) -> ContainerPlan {
     let root = roots.of(&container.name);
     let image = container.image.clone().unwrap_or_default();
     if root == RootSource::Reference {
@@ -70,7 +85,7 @@ fn plan(container: &Container, spec: &PodSpec, role: Role, roots: &Roots, at: &s
     check_restart_policy(container, role, at, report);
     let network = if spec.host_network == Some(true) { NetworkMode::Host } else { NetworkMode::Pod };
     let ports = ports::lower(container, role, network, at, report);
-    ContainerPlan {
+    let plan = ContainerPlan {
         name: container.name.clone(),
         image,
         pull_policy: pull_policy(container, at, report),
@@ -79,13 +94,25 @@ fn plan(container: &Container, spec: &PodSpec, role: Role, roots: &Roots, at: &s
         args: container.args.clone().filter(|words| !words.is_empty()),
         env: env(container, at, report),
         working_dir: working_dir(container, at, report),
-        mounts: volumes::mounts(container, spec, at, report),
+        mounts: volumes::mounts(container, volumes, at, report),
         host_ports: ports.host,
         container_ports: ports.container,
         resources: container.resources.as_ref().map(|r| resources(r, &path::field(at, "resources"), report)).unwrap_or_default(),
         security: security::lower(container, spec, at, report),
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),
+    };
+    if let Some((word, why)) = too_long(&plan) {
+        report.error(&word_path(word, at), why.to_string());
+    }
+    plan
+}
+
+fn word_path(word: Word, at: &str) -> String {
+    match word {
+        Word::Env(index) => path::field(&path::element(&path::field(at, "env"), index), "value"),
+        Word::Command(index) => path::element(&path::field(at, "command"), index),
+        Word::Args(index) => path::element(&path::field(at, "args"), index),
     }
 }
 
@@ -219,7 +246,7 @@ impl Roots {
             };
             if !names.contains(container) {
                 let known: Vec<&str> = names.iter().copied().filter(|name| !name.is_empty()).collect();
-                report.error(&at, format!("there is no container {container:?}; there are {}", known.join(", ")));
+                report.error(&at, format!("there is no container {container:?}; there are {}", some(&known)));
                 continue;
             }
             let path = PathBuf::from(dir);

@@ -32,8 +32,12 @@ pub(super) fn pod(pod: &Pod, base: &str, workload: Option<Workload>, report: &mu
     let (name, namespace) = identity(pod, base, workload, report);
     let network = if spec.host_network == Some(true) { NetworkMode::Host } else { NetworkMode::Pod };
     let volumes = volumes::volumes(spec, &at, report);
-    container::check_names(spec, &at, report);
-    let containers = container::containers(pod, spec, base, report);
+    let containers = if container::too_many(spec, &at, report) {
+        container::Containers { init: Vec::new(), app: Vec::new() }
+    } else {
+        container::check_names(spec, &at, report);
+        container::containers(pod, spec, base, report)
+    };
     ports::check(spec, network, &at, report);
     if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
         report.error(&path::field(&path::field(&at, "os"), "name"), "minipod runs linux pods only");
@@ -137,6 +141,16 @@ fn choice<T: Copy>(value: Option<&str>, choices: &[(&str, T)], at: &str, report:
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
     report.error(at, format!("{:?} is none of {}{near}", super::tree::shortened(value), words.join(", ")));
     None
+}
+
+/// Most names among which one is looked for that was meant.
+const MOST_CANDIDATES: usize = 100;
+
+/// Names for a message: all of them, unless they are too many to read.
+fn some(names: &[&str]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and others") } else { shown }
 }
 
 /// Reports whatever occurs a second time.

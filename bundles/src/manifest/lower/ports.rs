@@ -1,5 +1,6 @@
 //! Ports.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
@@ -92,28 +93,30 @@ pub(crate) fn collide(a: &HostPort, b: &HostPort) -> bool {
 
 /// Ports used twice: an error for those of the host, a warning for those of the pod.
 pub(super) fn check(spec: &PodSpec, network: NetworkMode, at: &str, report: &mut Report<'_>) {
-    let mut inside: Vec<(u16, String, &str, String)> = Vec::new();
-    let mut outside: Vec<(HostPort, String)> = Vec::new();
-    for (container, role, at) in each(spec, at).filter(|(_, role, _)| *role == Role::App) {
-        debug_assert!(role == Role::App);
+    // Who declares each port, the first two.
+    let mut inside: BTreeMap<(u16, &str), Vec<&str>> = BTreeMap::new();
+    let mut outside = HostPorts::default();
+    for (container, _, at) in each(spec, at).filter(|(_, role, _)| *role == Role::App) {
         let list = path::field(&at, "ports");
         for (index, port) in container.ports.iter().flatten().enumerate() {
             let at = path::element(&list, index);
             let Some(number) = number(port.container_port) else { continue };
-            let protocol = port.protocol.clone().unwrap_or_default();
-            if let Some((.., first, _)) = inside.iter().find(|(other, kind, owner, _)| (*other, kind) == (number, &protocol) && *owner != container.name) {
+            let owners = inside.entry((number, port.protocol.as_deref().unwrap_or_default())).or_default();
+            if let Some(first) = owners.iter().find(|owner| **owner != container.name) {
                 report.warn(
                     &path::field(&at, "containerPort"),
                     format!("{number} is also declared by container {first:?}: they share one network namespace, the second to bind gets EADDRINUSE"),
                 );
             }
-            inside.push((number, protocol, &container.name, at.clone()));
+            if owners.len() < 2 && !owners.contains(&container.name.as_str()) {
+                owners.push(&container.name);
+            }
             check_host(port, number, network, &at, &mut outside, report);
         }
     }
 }
 
-fn check_host(port: &ContainerPort, inside: u16, network: NetworkMode, at: &str, seen: &mut Vec<(HostPort, String)>, report: &mut Report<'_>) {
+fn check_host(port: &ContainerPort, inside: u16, network: NetworkMode, at: &str, seen: &mut HostPorts, report: &mut Report<'_>) {
     let Some(host_port) = port.host_port.and_then(number) else { return };
     let protocol = match port.protocol.as_deref() {
         Some("UDP") => Protocol::Udp,
@@ -123,11 +126,39 @@ fn check_host(port: &ContainerPort, inside: u16, network: NetworkMode, at: &str,
     let host_ip = port.host_ip.as_deref().and_then(|ip| ip.parse().ok());
     let mapping = HostPort { host_ip, host_port, container_port: inside, protocol };
     let at = path::field(at, "hostPort");
-    if let Some((_, first)) = seen.iter().find(|(other, _)| collide(other, &mapping)) {
+    if let Some(first) = seen.taken(&mapping, &at) {
         // With hostNetwork every containerPort is one: that is the warning above, not a double mapping.
         if network != NetworkMode::Host {
             report.error(&at, format!("{host_port} is already used by {first}"));
         }
     }
-    seen.push((mapping, at));
+}
+
+/// The ports of the host that a pod takes. It is [`collide`] without a comparison of all with all.
+#[derive(Default)]
+struct HostPorts(BTreeMap<(bool, u16), Holders>);
+
+/// Who takes a port of the host: on all addresses, on single ones.
+#[derive(Default)]
+struct Holders {
+    all: Option<String>,
+    single: BTreeMap<IpAddr, String>,
+}
+
+impl HostPorts {
+    /// Takes a port for who is at `at`, and tells who has it already.
+    fn taken(&mut self, port: &HostPort, at: &str) -> Option<String> {
+        let Holders { all, single } = self.0.entry((port.protocol == Protocol::Udp, port.host_port)).or_default();
+        let ip = port.host_ip.filter(|ip| !ip.is_unspecified());
+        let holder = match ip {
+            Some(ip) => all.as_ref().or_else(|| single.get(&ip)),
+            None => all.as_ref().or_else(|| single.values().next()),
+        };
+        let holder = holder.cloned();
+        match ip {
+            Some(ip) => single.entry(ip).or_insert_with(|| at.to_owned()),
+            None => all.get_or_insert_with(|| at.to_owned()),
+        };
+        holder
+    }
 }

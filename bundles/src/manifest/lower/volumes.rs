@@ -11,7 +11,7 @@ use super::super::support::TOKEN_DIR;
 use super::super::tree::Value;
 use super::container::amount;
 use super::security::is_inside;
-use super::{Report, choice, path, unique};
+use super::{MOST_CANDIDATES, Report, choice, path, some, unique};
 use crate::plan::{HostPathKind, VolumeMount, VolumeSource};
 
 pub(super) fn volumes(spec: &PodSpec, at: &str, report: &mut Report<'_>) -> BTreeMap<String, VolumeSource> {
@@ -104,18 +104,27 @@ fn has_parent(path: &Path) -> bool {
     path.components().any(|part| part == Component::ParentDir)
 }
 
+/// A pod's volumes by name, the first of each.
+pub(super) struct Volumes<'a>(BTreeMap<&'a str, &'a Volume>);
+
+impl<'a> Volumes<'a> {
+    pub(super) fn of(spec: &'a PodSpec) -> Self {
+        Self(spec.volumes.iter().flatten().rev().map(|volume| (volume.name.as_str(), volume)).collect())
+    }
+}
+
 /// The mounts of a container.
-pub(super) fn mounts(container: &Container, spec: &PodSpec, at: &str, report: &mut Report<'_>) -> Vec<VolumeMount> {
+pub(super) fn mounts(container: &Container, volumes: &Volumes<'_>, at: &str, report: &mut Report<'_>) -> Vec<VolumeMount> {
     let list = path::field(at, "volumeMounts");
     let mut mounts = Vec::new();
     let mut targets = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let at = path::element(&list, index);
-        let volume = spec.volumes.iter().flatten().find(|volume| volume.name == mount.name);
+        let volume = volumes.0.get(mount.name.as_str());
         let name_at = path::field(&at, "name");
         match volume {
             _ if mount.name.is_empty() => report.error(&name_at, "missing: name one of spec.volumes"),
-            None => report.error(&name_at, unknown_volume(&mount.name, spec)),
+            None => report.error(&name_at, unknown_volume(&mount.name, volumes)),
             Some(volume) if volume.empty_dir.is_none() && volume.host_path.is_none() && mount.mount_path == TOKEN_DIR => {
                 report.note(&at, "left out: there is no API server whose token it could hold");
                 continue;
@@ -140,13 +149,13 @@ pub(super) fn mounts(container: &Container, spec: &PodSpec, at: &str, report: &m
     mounts
 }
 
-fn unknown_volume(name: &str, spec: &PodSpec) -> String {
-    let names: Vec<&str> = spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
+fn unknown_volume(name: &str, volumes: &Volumes<'_>) -> String {
+    let names: Vec<&str> = volumes.0.keys().copied().take(MOST_CANDIDATES).collect();
     let near = super::super::typed::nearest(name, &names);
     match (near, names.is_empty()) {
         (Some(near), _) => format!("there is no volume {name:?}, did you mean {near:?}?"),
         (None, true) => format!("there is no volume {name:?}: spec.volumes is empty"),
-        (None, false) => format!("there is no volume {name:?}; there are {}", names.join(", ")),
+        (None, false) => format!("there is no volume {name:?}; there are {}", some(&names)),
     }
 }
 
