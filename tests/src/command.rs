@@ -56,6 +56,13 @@ impl Cmd {
         self
     }
 
+    /// Takes a variable out of the environment.
+    #[must_use]
+    pub fn without_env(mut self, name: &OsStr) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Changes the working directory.
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {
@@ -246,8 +253,8 @@ impl Drop for Running {
 /// What a command did.
 #[derive(Debug, Clone)]
 pub struct Output {
-    line: String,
-    status: ExitStatus,
+    pub(crate) line: String,
+    pub(crate) status: ExitStatus,
     /// Its standard output.
     pub stdout: String,
     /// Its standard error.
@@ -257,6 +264,12 @@ pub struct Output {
 }
 
 impl Output {
+    /// How it ended.
+    #[must_use]
+    pub fn status(&self) -> ExitStatus {
+        self.status
+    }
+
     /// The exit code, or 128 + the signal, as a shell has it.
     #[must_use]
     pub fn code(&self) -> i32 {

@@ -24,6 +24,7 @@ mod snapshot;
 #[allow(unsafe_code)] // raw calls only, no decisions
 pub mod sys;
 
+pub mod guest;
 pub mod process;
 pub mod pty;
 
@@ -35,4 +36,4 @@ pub use logs::{CriLine, cri_lines};
 pub use manifest::{FOREVER, container, pod, with};
 pub use network::Outside;
 pub use require::{installed, root};
-pub use snapshot::{HostSnapshot, Scope, assert_same};
+pub use snapshot::{HostSnapshot, Scope, assert_same, walk};

@@ -33,7 +33,7 @@ pub fn installed(program: &str) -> Option<PathBuf> {
 }
 
 /// Says that a test is skipped, and counts it in the file that `MINIPOD_SKIPS` names (scripts/test shows the sum).
-fn skip(why: &str) -> bool {
+pub(crate) fn skip(why: &str) -> bool {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let promised = ["CI", "REQUIRE_ROOT"].into_iter().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0"));
     assert!(promised.is_none(), "{test} cannot run: {why}, and {} is set", promised.unwrap_or_default());

@@ -239,7 +239,7 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Shows everything below a directory, children before parents; crosses no mount and follows no link.
-pub(crate) fn walk(dir: &Path, show: &mut dyn FnMut(&Path)) {
+pub fn walk(dir: &Path, show: &mut dyn FnMut(&Path)) {
     let Ok(here) = fs::symlink_metadata(dir) else { return };
     for name in names(dir) {
         let path = dir.join(name);

@@ -22,3 +22,26 @@ pub fn clone_child(flags: u64, child: impl FnOnce() -> i32) -> io::Result<i32> {
         pid => Ok(i32::try_from(pid).expect("a pid fits a pid_t")),
     }
 }
+
+/// Brings a network interface of the calling thread's namespace up (netdevice(7), SIOCSIFFLAGS).
+///
+/// # Errors
+/// What ioctl(2) says.
+///
+/// # Panics
+/// When `name` is longer than a name of an interface can be.
+pub fn interface_up(name: &str) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: an all-zero ifreq is valid: an empty name and no flags.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    assert!(name.len() < request.ifr_name.len(), "{name} is too long");
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the kernel reads an ifreq, which lives until the call returns; the descriptor is open.
+    match unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCSIFFLAGS, &raw const request) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
