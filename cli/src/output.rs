@@ -127,7 +127,9 @@ pub(crate) fn init_log(global: &Global) {
         1 => EnvFilter::new("info,libcontainer=warn,libcgroups=warn"),
         _ => EnvFilter::new("debug"),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    // A trace that cannot be written is lost: telling that on standard error would panic, and with the disk under a shim's log
+    // full, the shim would be gone.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).log_internal_errors(false);
     match global.log_format {
         LogFormat::Text => builder.without_time().with_ansi(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
