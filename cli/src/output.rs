@@ -133,7 +133,9 @@ pub(crate) fn init_log(global: &Global) {
     };
     let not_steps = format!("{}=off", runtime::step::TARGET).parse().map(|off| filter.add_directive(off));
     let filter = not_steps.expect("a directive of ours is one");
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    // A trace that cannot be written is lost: telling that on standard error would panic, and with the disk under a shim's log
+    // full, the shim would be gone.
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).log_internal_errors(false);
     let lines = match global.log_format {
         LogFormat::Text => lines.without_time().with_ansi(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -24,11 +24,12 @@ pub(crate) enum Then {
 /// Stops one pod and perhaps removes it. A pod that somebody else removes meanwhile is removed.
 pub(crate) async fn stop(store: &Store, (dir, record): &Pod, grace: Option<Duration>, then: Then) -> Result<(), Error> {
     let work = async {
-        runtime::pods::stop(store, dir, record, grace).await?;
-        if then == Then::Remove {
-            runtime::pods::remove(store, dir, record).await?;
+        let stopped = runtime::pods::stop(store, dir, record, grace).await;
+        if then == Then::Keep {
+            return stopped.map_err(Error::from);
         }
-        Ok(())
+        // Whether its end could be recorded (a full disk!) does not matter once it is removed.
+        runtime::pods::remove(store, dir, record).await.map_err(|e| Error::from(stopped.err().unwrap_or(e)))
     };
     match work.await {
         Err(e) if !dir.path.exists() && pods::is_gone(&e) => Ok(()),

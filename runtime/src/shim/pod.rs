@@ -16,7 +16,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use nix::mount::MsFlags;
 use oci_spec::runtime::Spec;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::capabilities;
 use super::container::Container;
@@ -37,6 +37,8 @@ use crate::{rootfs, store, teardown};
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
 /// Second wait of the restart back-off (kubelet).
 const BACK_OFF: Duration = Duration::from_secs(10);
+/// How long to wait for room for a status.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 /// Annotation that shortens it in labs, in seconds.
 const BACK_OFF_ANNOTATION: &str = "minipod.dev/restart-backoff-seconds";
 
@@ -60,6 +62,8 @@ pub(crate) struct Pod {
     started: Timestamp,
     finished: Cell<bool>,
     failure: RefCell<Option<(&'static str, String)>>,
+    /// Told when the status could not be put on disk.
+    unpublished: Notify,
     /// Held until the shim is gone.
     _lock: PodLock,
 }
@@ -115,6 +119,7 @@ impl Pod {
             started: Timestamp::now(),
             finished: Cell::new(false),
             failure: RefCell::default(),
+            unpublished: Notify::new(),
             plan,
             _lock: lock,
         }))
@@ -484,6 +489,16 @@ impl Pod {
         .to_v1();
         if let Err(e) = self.dir.write_status(&status) {
             tracing::warn!(error = chain(&e), "status not written");
+            self.unpublished.notify_one();
+        }
+    }
+
+    /// Puts a status on disk for which there was no room before, as soon as there is.
+    pub(crate) async fn publish_late(&self) {
+        loop {
+            self.unpublished.notified().await;
+            tokio::time::sleep(PUBLISH_AGAIN).await;
+            self.publish();
         }
     }
 

@@ -146,6 +146,10 @@ fn prepare(store: &Store, new: NewPod) -> Result<Rc<Pod>, Error> {
     let engine = Libcontainer::new(Launcher::new(program, store.layout.lib.join("seccomp")), &hierarchy);
     drop(look);
     let pod = Pod::new(store.clone(), new, engine, hierarchy)?;
+    tokio::task::spawn_local({
+        let pod = Rc::clone(&pod);
+        async move { pod.publish_late().await }
+    });
     let mut terminate = Signals::of(&[Signal::TERM]).map_err(|e| Error::System("watch SIGTERM", e))?;
     tokio::task::spawn_local({
         let pod = Rc::clone(&pod);

@@ -115,8 +115,12 @@ pub(crate) fn attach(pause: i32, bridge: &str, name: &str, address: &str) -> io:
     route.attribute(libc::RTA_GATEWAY, &gateway.octets()).send(&inside)
 }
 
-/// Removes the link; the bridge stays.
+/// Removes the link; the bridge stays. Its namespace, whose processes have been killed, may have taken it along.
 pub(crate) fn detach(name: &str) -> io::Result<()> {
     let host = open()?;
-    Message::new(libc::RTM_DELLINK, 0).link(name_to_index(&host, name)?).send(&host)
+    let Ok(index) = name_to_index(&host, name) else { return Ok(()) };
+    match Message::new(libc::RTM_DELLINK, 0).link(index).send(&host) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        done => done,
+    }
 }

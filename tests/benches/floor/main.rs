@@ -18,6 +18,7 @@ mod link;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pause, setsid};
@@ -72,23 +73,27 @@ fn up(root: &Path, state: &Path, bridge: &str, address: &str) -> io::Result<()> 
     fs::write(state.join("pids"), text)
 }
 
+/// What takes the kernel time goes on side by side: processes end, and with them their mounts and namespaces, while the link goes.
 fn down(state: &Path) -> io::Result<()> {
     let text = fs::read_to_string(state.join("pids"))?;
     let pids: Vec<Pid> = text.lines().filter_map(|line| line.parse().ok().map(Pid::from_raw)).collect();
     let watched: Vec<_> = pids.iter().map(|pid| rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid"), rustix::process::PidfdFlags::empty())).collect();
-    link::detach(&link::name(state))?;
     for pid in pids.iter().rev() {
         kill(*pid, Signal::SIGKILL)?;
     }
-    for pidfd in watched.into_iter().flatten() {
-        rustix::event::poll(&mut [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)], None)?;
-    }
-    for group in cgroups(state) {
-        for child in ["a", "b", ""] {
-            fs::remove_dir(group.join(child))?;
+    thread::scope(|scope| {
+        let link = scope.spawn(|| link::detach(&link::name(state)));
+        for pidfd in watched.into_iter().flatten() {
+            rustix::event::poll(&mut [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)], None)?;
         }
-    }
-    fs::remove_dir_all(state)
+        for group in cgroups(state) {
+            for child in ["a", "b", ""] {
+                fs::remove_dir(group.join(child))?;
+            }
+        }
+        fs::remove_dir_all(state)?;
+        link.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The pod's cgroup in each hierarchy.
