@@ -62,7 +62,13 @@ enum Kept {
 }
 
 async fn collect_pod(store: &Store, dir: &PodDir, mode: Mode, found: &mut Vec<String>) -> Result<Kept, Error> {
-    let Some(_lock) = dir.try_lock_leftover()? else { return Ok(Kept::Yes) };
+    let _lock = match dir.try_lock_leftover() {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Ok(Kept::Yes),
+        // Somebody else has removed it since it was listed.
+        Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(Kept::No),
+        Err(e) => return Err(e),
+    };
     let Ok(record) = dir.record() else {
         found.push(format!("pod directory without a record: {}", dir.path.display()));
         if mode == Mode::Remove {

@@ -216,8 +216,15 @@ impl PodDir {
     }
 
     /// As [`Self::try_lock`], also in what a creator left that died before it made the lock file.
+    ///
+    /// # Errors
+    /// When the directory is gone, also since the lock file was opened.
     pub(crate) fn try_lock_leftover(&self) -> Result<Option<PodLock>, Error> {
-        self.try_lock_with(&new_lock())
+        let lock = self.try_lock_with(&new_lock())?;
+        match &lock {
+            Some(lock) if !self.is_locked_by(lock)? => Err(Error::file("lock", &self.path)(io::ErrorKind::NotFound.into())),
+            _ => Ok(lock),
+        }
     }
 
     fn try_lock_with(&self, options: &OpenOptions) -> Result<Option<PodLock>, Error> {

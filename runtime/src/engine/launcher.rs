@@ -18,6 +18,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::{CloneFlags, CpuSet, unshare};
 use oci_spec::runtime::Spec;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 
 use super::identity::{Inherited, Prepared, prepare, tell};
@@ -109,14 +110,25 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     endanger()?;
     // Nobody may trace us or read our descriptors while we are inside a container and not yet of it.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    // Without a shim nobody would end us if we hang. (One that is gone already is noticed when we report to it.)
+    // Without a shim nobody would end us if we hang, and `gc`, which ends what is in the pod's cgroup, may have come and gone
+    // before we join it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if is_closed(reply)? {
+        return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the shim is gone"));
+    }
     // What our children leave behind comes to us, so that a failure ends them all.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     std::env::set_current_dir("/")?;
     report_panics(reply.try_clone()?);
     logs::to_shim(reply.try_clone()?);
     Ok(())
+}
+
+/// Whether nobody has the other end.
+fn is_closed(socket: &OwnedFd) -> io::Result<bool> {
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    rustix::event::poll(&mut polled, Some(&Timespec::default()))?;
+    Ok(polled[0].revents().contains(PollFlags::HUP))
 }
 
 /// Takes back what the caller was bound to: a container may use what its cgroup allows.
