@@ -4,15 +4,12 @@
 //! bundle leads it: run it in a throw-away host only.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::process::{ExitCode, exit};
+use std::process::ExitCode;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::signal::Signal;
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -33,9 +30,8 @@ fn main() -> ExitCode {
         ["run", bundle, state] => run(bundle, state),
         ["start", bundle, state] => start(bundle, state),
         ["kill-created", bundle, state] => kill_created(bundle, state),
-        ["descriptors", bundle, state] => descriptors(bundle, state),
         ["exec", state, ref command @ ..] => exec(state, command),
-        _ => Err("bare run|start|kill-created|descriptors BUNDLE STATE, or exec STATE COMMAND".into()),
+        _ => Err("bare run|start|kill-created BUNDLE STATE, or exec STATE COMMAND".into()),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -96,36 +92,5 @@ fn wait(pid: Option<i32>) -> Result<u8, Failure> {
         WaitStatus::Exited(_, code) => Ok(u8::try_from(code)?),
         WaitStatus::Signaled(_, signal, _) => Ok(128 + u8::try_from(signal as i32)?),
         other => Err(format!("{other:?}").into()),
-    }
-}
-
-/// Instead of the command: says which descriptors are open when the command's path is followed.
-fn descriptors(bundle: &str, state: &str) -> Result<u8, Failure> {
-    let builder = builder(state)?.with_executor(Lister).as_init(bundle).with_systemd(false);
-    let mut container = builder.build()?;
-    container.start()?;
-    wait(container.pid().map(|pid| pid.as_raw()))
-}
-
-#[derive(Clone)]
-struct Lister;
-
-impl Executor for Lister {
-    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        for fd in 3..64 {
-            let path = format!("/proc/self/fd/{fd}");
-            if let Ok(target) = std::fs::read_link(&path) {
-                println!("{fd} {} {}", if Path::new(&path).is_dir() { "directory" } else { "other" }, target.display());
-            }
-        }
-        exit(0)
-    }
-
-    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        Ok(())
-    }
-
-    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        Ok(())
     }
 }

@@ -85,7 +85,7 @@ fn a_working_directory_outside() {
     let Some(mp) = Minipod::new() else { return };
     let outside = decoy(&mp);
     for number in [7, 9] {
-        for way in [String::new(), format!("1/root{}/made", outside.display()), format!("..{}/made", outside.display())] {
+        for way in [String::new(), format!("{}/root{}/made", std::process::id(), outside.display()), format!("..{}/made", outside.display())] {
             let cwd = format!("/proc/self/fd/{number}/{way}");
             let manifest = pod("cwd", &[with(container("c", FOREVER), json!({ "workingDir": cwd }))]);
             let said = try_up(&mp, &manifest);
@@ -111,7 +111,7 @@ fn a_shell_that_is_a_link_to_the_host() {
     fs::copy(busybox, mp.file("uname")).expect("copy a program");
     let tool = mp.file("uname");
     mp.up(&pod("shell", &[container("c", FOREVER)]));
-    let ways = [format!("..{}", tool.display()), format!("1/root{}", tool.display())];
+    let ways = [format!("..{}", tool.display()), format!("{}/root{}", std::process::id(), tool.display())];
     let targets: Vec<String> = (5..15).flat_map(|number| ways.iter().map(move |way| format!("/proc/self/fd/{number}/{way}"))).collect();
     let links: String = targets.iter().enumerate().map(|(n, target)| format!("mkdir -p /tmp/{n}; ln -s {target} /tmp/{n}/uname; ")).collect();
     drop(mp.sh("shell", &format!("{links} echo")));

@@ -51,7 +51,8 @@ impl Libcontainer {
         let request = Request { mode, settings: sanitised.settings, cgroup_procs: cgroup.procs_files() };
         match self.launcher.launch(&request, &bpf, stdio, None).await {
             Ok(Outcome { process, pidfd, terminal, report, .. }) => {
-                Ok(Created { process, pidfd, terminal, report: Some(report), notify_dir })
+                let time_limit = self.launcher.time_limit();
+                Ok(Created { process, pidfd, terminal, report: Some(report), notify_dir, time_limit })
             }
             Err(Failed { error, .. }) => {
                 end_all(cgroup).await?;

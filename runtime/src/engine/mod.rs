@@ -89,6 +89,7 @@ pub struct Created {
     pub terminal: Option<OwnedFd>,
     report: Option<OwnedFd>,
     notify_dir: PathBuf,
+    time_limit: Duration,
 }
 
 /// What a process in a container is made of.
@@ -152,8 +153,8 @@ pub enum EngineError {
         /// What libcontainer logged.
         logs: Vec<String>,
     },
-    /// The launcher took too long and was killed.
-    #[error("the launcher did not finish within {0:?}")]
+    /// The launcher, or the process on its way to its command, took too long and was killed.
+    #[error("the launcher, or the process it made, did not finish within {0:?}")]
     TimedOut(Duration),
     /// The process ended before it executed the command: somebody killed it.
     #[error("the process ended before it executed its command (code {code})")]
@@ -230,7 +231,14 @@ impl Created {
                 return Err(EngineError::Io { operation: "start through", subject: socket, source });
             }
         }
-        executed(report, self.pidfd.as_fd()).await
+        // A container that shares its process namespace can stop it on the way.
+        match tokio::time::timeout(self.time_limit, executed(report, self.pidfd.as_fd())).await {
+            Ok(result) => result,
+            Err(_) => {
+                end(self.process).await?;
+                Err(EngineError::TimedOut(self.time_limit))
+            }
+        }
     }
 }
 

@@ -159,6 +159,53 @@ fn whoever_enters_is_stopped() {
     });
 }
 
+/// The same to a container that starts in the process namespace of another.
+#[test]
+fn whoever_starts_is_stopped() {
+    block_on(async {
+        let lab = Lab::with(Limits::default(), |launcher| launcher.with_time_limit(Duration::from_secs(1)));
+        let spec = ordinary(lab.spec("echo ready; while :; do kill -STOP -1; done 2>/dev/null"), &[]);
+        let (first, pipes) = started(&lab, &spec).await;
+        wait_for(&pipes, "ready");
+        let inner = lab.cgroup_below("inner", &Limits::default());
+        let second = beside(&first, ordinary(lab.spec("exec sleep 1000"), &[]));
+        match lab.create_named("second", &second, &inner).await {
+            Ok((mut created, _pipes)) => match created.start().await {
+                Ok(()) => {
+                    created.process.signal(Signal::KILL).unwrap();
+                    runtime::process::wait_exit(created.pidfd.as_fd()).await.unwrap();
+                }
+                Err(error) => assert!(matches!(error, EngineError::TimedOut(_)), "{}", chain(&error)),
+            },
+            Err(error) => assert!(matches!(error, EngineError::TimedOut(_)), "{}", chain(&error)),
+        }
+        assert_eq!(Vec::<u32>::new(), inner.procs().unwrap(), "nothing is left behind");
+    });
+}
+
+/// A created container that is stopped, surely: by the test.
+#[test]
+fn a_stopped_container_does_not_start() {
+    block_on(async {
+        let lab = Lab::with(Limits::default(), |launcher| launcher.with_time_limit(Duration::from_secs(1)));
+        let (mut created, _pipes) = lab.create(&lab.spec("exec sleep 1000")).await.unwrap();
+        created.process.signal(Signal::STOP).unwrap();
+        let error = created.start().await.unwrap_err();
+        assert!(matches!(error, EngineError::TimedOut(_)), "{}", chain(&error));
+        assert_eq!(Vec::<u32>::new(), lab.cgroup.procs().unwrap());
+        assert_eq!(0, lab.cgroup.stats().unwrap().pids, "no zombie");
+    });
+}
+
+/// `spec`, in the process namespace of `other`.
+fn beside(other: &Created, mut spec: Value) -> Value {
+    spec["linux"]["namespaces"] = json!([
+        { "type": "pid", "path": format!("/proc/{}/ns/pid", other.process) }, { "type": "mount" }, { "type": "ipc" },
+        { "type": "uts" }, { "type": "network" }
+    ]);
+    spec
+}
+
 /// The created process of a second container still is our program, with our memory, when the first, in the same process
 /// namespace, can see it.
 #[test]
@@ -169,11 +216,7 @@ fn a_created_process_is_looked_into() {
                       for f in exe environ maps mem fd/*; do head -c 1 $f && echo read $f; done 2>/dev/null; echo end";
         let spec = ordinary(lab.spec(script), &[]);
         let (first, pipes) = started(&lab, &spec).await;
-        let mut second = ordinary(lab.spec("true"), &[]);
-        second["linux"]["namespaces"] = json!([
-            { "type": "pid", "path": format!("/proc/{}/ns/pid", first.process) }, { "type": "mount" }, { "type": "ipc" },
-            { "type": "uts" }, { "type": "network" }
-        ]);
+        let second = beside(&first, ordinary(lab.spec("true"), &[]));
         let inner = lab.cgroup_below("inner", &Limits::default());
         let (created, _more) = lab.create_named("second", &second, &inner).await.unwrap();
         let status = fs::read_to_string(format!("/proc/{}/status", created.process)).unwrap();

@@ -131,6 +131,34 @@ fn a_volume_on_a_link_to_proc() {
     assert_eq!("0\n/proc/1/status\n", output, "the kernel's, and masked");
 }
 
+/// A volume brings the link, for the next volume: what it shows was written by another container, perhaps.
+#[test]
+fn a_volume_below_a_volume_with_a_link() {
+    for place in ["/data", "/dev/shm"] {
+        let nested = |lab: &Lab| {
+            let first = lab.path("first");
+            fs::create_dir(&first).unwrap();
+            symlink("/dev", first.join("link")).unwrap();
+            let mut spec = lab.spec("ls /dev/pts/ptmx");
+            let mount = json!({ "destination": place, "type": "bind", "source": first, "options": ["rbind", "rprivate", "rw"] });
+            spec["mounts"].as_array_mut().unwrap().push(mount);
+            binding(lab, spec, &format!("{place}/link"))
+        };
+        let lab = Lab::new();
+        let outside = decoy(&lab);
+        let said = bare(&lab, &nested(&lab));
+        expect_flaw(ransacked(&outside), "engine::sanitise (kernel_file_systems_last)", &said);
+
+        let lab = Lab::new();
+        let outside = decoy(&lab);
+        match block_on(lab.run(&nested(&lab))) {
+            Ok(output) => assert_eq!("/dev/pts/ptmx\n", output.stdout, "{}", output.stderr),
+            Err(error) => assert!(chain(&error).contains("below the bind mount /dev/shm"), "{}", chain(&error)),
+        }
+        assert!(untouched(&outside));
+    }
+}
+
 /// What is bound over /dev is not the container's: libcontainer takes it for that.
 #[test]
 fn a_volume_on_dev() {

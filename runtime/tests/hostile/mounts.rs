@@ -6,30 +6,56 @@ use runtime::cgroup::Hierarchy;
 use serde_json::{Value, json};
 
 use crate::engine_support::{Lab, block_on, cgroup_path};
-use crate::host::{Around, bare_script, bare_within, bare_without_cgroups, expect_flaw, minipod_within};
+use crate::host::{Around, Said, bare_script, bare_within, bare_without_cgroups, expect_flaw, minipod_within};
 
 fn with_mount(mut spec: Value, mount: Value) -> Value {
     spec["mounts"].as_array_mut().unwrap().push(mount);
     spec
 }
 
-/// A mount that asks for "private" and is a slave of the host's sees what the host mounts later.
+/// A mount that asks for "private" and is a slave of the host's sees what the host mounts later; one that asks for "shared" and is
+/// not shows nothing to it.
 #[test]
 fn propagation() {
-    let asked = |lab: &Lab| {
+    let asked = |lab: &Lab, option: &str| {
         fs::create_dir(lab.path("outside")).unwrap();
-        let mount = json!({ "destination": "/work", "type": "bind", "source": lab.path("outside"), "options": ["rbind", "rprivate"] });
+        let mount = json!({ "destination": "/work", "type": "bind", "source": lab.path("outside"), "options": ["rbind", option] });
         with_mount(lab.spec("cat /proc/self/mountinfo"), mount)
     };
     let around = Around { before: "mount --make-rshared /; mount -t tmpfs none $LAB/outside", ..Around::default() };
-    let of_work = |text: &str| text.lines().find(|line| line.contains(" /work ")).unwrap_or_default().to_owned();
-    let lab = Lab::new();
-    let said = bare_within(&lab, &asked(&lab), &around);
-    expect_flaw(of_work(&said.stdout).contains(" master:"), "engine::sanitise (Propagations)", &said);
-    let lab = Lab::new();
-    let said = minipod_within(&lab, &asked(&lab), &around);
-    let line = of_work(&said.stdout);
-    assert!(!line.is_empty() && !line.contains("master:") && !line.contains("shared:"), "{said:#?}");
+    // (shared, slave), as the optional fields of its line say.
+    let of_work = |said: &Said| {
+        let line = said.stdout.lines().find(|line| line.contains(" /work ")).unwrap_or_else(|| panic!("{said:#?}"));
+        (line.contains(" shared:"), line.contains(" master:"))
+    };
+    for (option, expected) in [("rprivate", (false, false)), ("rslave", (false, true)), ("rshared", (true, false))] {
+        let lab = Lab::new();
+        let said = bare_within(&lab, &asked(&lab, option), &around);
+        expect_flaw(of_work(&said) == (false, true), "engine::sanitise (Propagations)", &said);
+        let lab = Lab::new();
+        let said = minipod_within(&lab, &asked(&lab, option), &around);
+        assert_eq!(expected, of_work(&said), "{option}");
+    }
+}
+
+/// CVE-2025-52881: what a runtime writes into /proc (sysctls, labels) must not land in what the bundle mounts there. libcontainer
+/// writes through a /proc of its own since 0.5.7: only our half.
+#[test]
+fn writes_to_proc() {
+    block_on(async {
+        let lab = Lab::new();
+        fs::create_dir(lab.path("outside")).unwrap();
+        let file = lab.path("outside/ip_unprivileged_port_start");
+        fs::write(&file, "before").unwrap();
+        let mount = json!({ "destination": "/proc/sys/net/ipv4", "type": "bind", "source": lab.path("outside"), "options": ["bind"] });
+        let spec = with_mount(lab.spec("true"), mount);
+        let spec = crate::engine_support::set(spec, "/linux/sysctl", json!({ "net.ipv4.ip_unprivileged_port_start": "77" }));
+        match lab.run(&spec).await {
+            Ok(output) => assert_eq!(0, output.exit.code),
+            Err(error) => assert_eq!(125, error.exit_code(), "{}", crate::engine_support::chain(&error)),
+        }
+        assert_eq!("before", fs::read_to_string(&file).unwrap());
+    });
 }
 
 /// A cgroup mount that says "ro". (On pure v2 libcontainer keeps to it, and only our half counts.)
