@@ -100,6 +100,7 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     sys::close_from(REQUEST_FD, true)?;
     nix::unistd::setgroups(&[])?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    give_up_oom_protection()?;
     // Nobody may trace us or read our descriptors while we are inside a container and not yet of it.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // Without a shim nobody would end us if we hang. (One that is gone already is noticed when we report to it.)
@@ -109,6 +110,16 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     std::env::set_current_dir("/")?;
     report_panics(reply.try_clone()?);
     logs::to_shim(reply.try_clone()?);
+    Ok(())
+}
+
+/// The shim asks the OOM killer to spare it, which needs CAP_SYS_RESOURCE. Written with the same capability, 0 is also the least that a
+/// container without it may set (proc_pid_oom_score_adj(5)).
+fn give_up_oom_protection() -> io::Result<()> {
+    let file = "/proc/self/oom_score_adj";
+    if std::fs::read_to_string(file)?.starts_with('-') {
+        std::fs::write(file, "0")?;
+    }
     Ok(())
 }
 
