@@ -3,18 +3,21 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
 use crate::error::Error;
 use crate::store::{private_dir, remove_tree};
+
+/// Bytes of options that mount(2) takes, the last NUL among them: a page, the smallest there is.
+const PAGE: usize = 4096;
 
 /// Mounts `layers` (topmost first) with a fresh upper directory below `scratch` at `target`.
 ///
@@ -32,9 +35,7 @@ pub(crate) fn mount_overlay(layers: &[PathBuf], scratch: &Path, target: &Path) -
         Err(e) => return Err(Error::file("mount overlay at", target)(e.into())),
         Ok(()) => return Ok(()),
     }
-    let options = overlay_options(layers, &upper, &work);
-    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_slice()))
-        .map_err(|e| Error::file("mount overlay at", target)(e.into()))
+    overlay_by_mount(layers, &upper, &work, target).map_err(|e| Error::file("mount overlay at", target)(e.into()))
 }
 
 /// An overlay's root directory has the upper's mode and owner: take them from the image.
@@ -62,6 +63,21 @@ fn overlay_by_fsopen(layers: &[PathBuf], upper: &Path, work: &Path, target: &Pat
 
 fn move_to(mounted: BorrowedFd<'_>, target: &Path) -> rustix::io::Result<()> {
     move_mount(mounted, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// For older kernels. mount(2) takes one page of options: where the paths of many layers are more than that, descriptors stand for them.
+fn overlay_by_mount(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> rustix::io::Result<()> {
+    let mut options = overlay_options(layers, upper, work);
+    let mut open = Vec::new();
+    if options.len() >= PAGE {
+        for layer in layers {
+            open.push(rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+        }
+        let names: Vec<PathBuf> = open.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()).into()).collect();
+        options = overlay_options(&names, upper, work);
+    }
+    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_slice()))
+        .map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))
 }
 
 /// `lowerdir=a:b,upperdir=u,workdir=w` with overlayfs' escapes (Documentation/filesystems/overlayfs.rst).

@@ -287,7 +287,9 @@ fn limits_of_the_process_are_set() {
 fn namespaces_of_a_process_are_joined_by_path() {
     block_on(async {
         let lab = Lab::new();
-        let (mut holder, _pipes) = lab.create(&lab.spec("exec sleep 1000")).await.unwrap();
+        // Not in the lab's own cgroup: on v2 one that has members gives its children no controllers.
+        let group = lab.cgroup_below("holder", &Limits::default());
+        let (mut holder, _pipes) = lab.create_named("holder", &lab.spec("exec sleep 1000"), &group).await.unwrap();
         holder.start().await.unwrap();
         let ns = |typ: &str, file: &str| json!({ "type": typ, "path": format!("/proc/{}/ns/{file}", holder.process) });
         let mut namespaces = vec![ns("network", "net"), ns("ipc", "ipc"), ns("uts", "uts"), ns("pid", "pid")];

@@ -14,6 +14,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Longest time any one command may take: far beyond what it needs, far below the test's own limit.
 pub const LIMIT: Duration = Duration::from_secs(30);
+/// By what every limit is multiplied, for a machine that is known to be slow.
+const PATIENCE: &str = "MINIPOD_TEST_PATIENCE";
 /// How long a pipe may stay open once the command that had it is gone.
 const LINGER: Duration = Duration::from_secs(2);
 /// Between two looks at something that tells nobody when it changes.
@@ -173,7 +175,7 @@ impl Running {
     /// # Panics
     /// When the command ends before, or [`LIMIT`] passes.
     pub fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + patient(LIMIT);
         while !self.out.text().contains(text) {
             let over = self.status.is_some() && self.out.fd.is_none();
             assert!(!over && self.pump(deadline), "`{}` never printed {text:?}\n{}", self.line, self.so_far());
@@ -186,6 +188,7 @@ impl Running {
     /// When it takes longer than `limit`, or leaves its output open in another process.
     #[must_use]
     pub fn finish(mut self, limit: Duration) -> Output {
+        let limit = patient(limit);
         let deadline = Instant::now() + limit;
         while self.status.is_none() {
             if !self.pump(deadline) {
@@ -195,7 +198,7 @@ impl Running {
             }
         }
         let took = self.started.elapsed();
-        let deadline = Instant::now() + LINGER;
+        let deadline = Instant::now() + patient(LINGER);
         while self.out.fd.is_some() || self.err.fd.is_some() {
             assert!(self.pump(deadline), "`{}` has ended, but another process keeps its output open\n{}", self.line, self.so_far());
         }
@@ -306,11 +309,17 @@ impl std::fmt::Display for Output {
     }
 }
 
+pub(crate) fn patient(limit: Duration) -> Duration {
+    let factor = std::env::var(PATIENCE).ok().map_or(1, |factor| factor.parse().expect("MINIPOD_TEST_PATIENCE is a number"));
+    limit * factor
+}
+
 /// Looks until there is something to see, for what tells nobody when it changes (files in /proc, states of other programs).
 ///
 /// # Panics
 /// When `limit` passes first; `what` says what was waited for.
 pub fn eventually<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let limit = patient(limit);
     let deadline = Instant::now() + limit;
     loop {
         if let Some(seen) = look() {

@@ -66,7 +66,7 @@ pub fn assert_same(scope: &Scope, before: &HostSnapshot) {
 
 /// What is different once nothing more changes, or when patience ends.
 pub(crate) fn settle(scope: &Scope, before: &HostSnapshot) -> Vec<String> {
-    let deadline = Instant::now() + SETTLE;
+    let deadline = Instant::now() + crate::command::patient(SETTLE);
     loop {
         let difference = before.difference(&HostSnapshot::take(scope));
         if difference.is_empty() || Instant::now() > deadline {

@@ -188,3 +188,18 @@ fn an_image_in_use_is_not_lost() {
     let _refused_or_deferred = mp.run(&["image", "rm", "held:1"]);
     assert_eq!(mp.sh("holds", "cat /data/kept"), "kept");
 }
+
+/// The paths of so many layers are more than the page of options that mount(2) takes; Linux before 6.5 knows no other way.
+#[test]
+fn an_image_of_many_layers_runs() {
+    let Some(mp) = Minipod::new() else { return };
+    let Some(busybox) = busybox() else { return };
+    let mut many = image("example.test/many:1", &busybox);
+    many.layers.extend((0..60).map(|n| vec![Entry::text(&format!("data/{n}"), "of a layer")]));
+    many.config = json!({ "Cmd": ["/bin/sh", "-c", "busybox ls /data | busybox wc -l; busybox cat /data/59"], "Env": ["PATH=/bin"] });
+    let archive = mp.file("many.tar");
+    docker_archive(&many, &archive);
+    mp.ok(&["image", "load", archive.to_str().expect("UTF-8")]);
+    let output = mp.foreground(&once("example.test/many:1"));
+    assert_eq!(output.stdout, "[c] 61\n[c] of a layer\n", "{output}");
+}

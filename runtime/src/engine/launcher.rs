@@ -107,7 +107,7 @@ fn prologue(reply: &OwnedFd) -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::new_session_keyring()?;
     all_processors()?;
-    endanger()?;
+    give_up_oom_protection()?;
     // Nobody may trace us or read our descriptors while we are inside a container and not yet of it.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // Without a shim nobody would end us if we hang, and `gc`, which ends what is in the pod's cgroup, may have come and gone
@@ -140,11 +140,12 @@ fn all_processors() -> io::Result<()> {
     Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &all)?) // of these, the kernel takes those there are
 }
 
-/// Takes back a protection from the out-of-memory killer, which the shim has and a container gets only when it asks.
-fn endanger() -> io::Result<()> {
-    const SCORE: &str = "/proc/self/oom_score_adj";
-    if std::fs::read_to_string(SCORE)?.starts_with('-') {
-        std::fs::write(SCORE, "0")?;
+/// The shim asks the OOM killer to spare it, which needs CAP_SYS_RESOURCE. Written with the same capability, 0 is also the least that a
+/// container without it may set (proc_pid_oom_score_adj(5)).
+fn give_up_oom_protection() -> io::Result<()> {
+    let file = "/proc/self/oom_score_adj";
+    if std::fs::read_to_string(file)?.starts_with('-') {
+        std::fs::write(file, "0")?;
     }
     Ok(())
 }

@@ -115,7 +115,7 @@ impl Guest {
         self.list(&Request::Names(dir.into()))
     }
 
-    /// All paths below a directory, in order.
+    /// All files below a directory, in order, without directories and what is mounted there.
     pub fn walk(&mut self, dir: &str) -> Vec<String> {
         self.list(&Request::Walk(dir.into()))
     }
@@ -199,7 +199,7 @@ impl Drop for Guest {
 fn command(kernel: &Kernel, dir: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-    command.args(["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3072"]);
+    command.args(["-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "Nehalem,+rdrand", "-smp", "2", "-m", "3072"]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(dir.join("initramfs"));
     // A panic restarts the machine, which ends qemu.
     command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);

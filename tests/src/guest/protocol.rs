@@ -31,7 +31,7 @@ pub enum Request {
     Write(PathBuf, String),
     /// The names in a directory, in order.
     Names(PathBuf),
-    /// All files and directories below, in order; crosses no mount and follows no link.
+    /// All files below, in order, without directories; crosses no mount and follows no link.
     Walk(PathBuf),
     /// `GET` this path by HTTP/1.0 from the guest's own network.
     Fetch(SocketAddr, String),
