@@ -108,7 +108,7 @@ fn protection_from_the_out_of_memory_killer() {
     let (naive, ours) = both("cat /proc/self/oom_score_adj", &Around { before, ..Around::default() });
     let lines = |said: &Said| said.stdout.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
     let (theirs, ours) = (lines(&naive), lines(&ours));
-    expect_flaw(theirs[0] == theirs[1] && theirs[0] != "0", "engine::launcher (endanger)", &naive);
+    expect_flaw(theirs[0] == theirs[1] && theirs[0] != "0", "engine::launcher (give_up_oom_protection)", &naive);
     assert!(ours[1] == "0" || !ours[0].starts_with('-'), "{ours:?}");
 }
 
