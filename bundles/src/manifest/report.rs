@@ -54,6 +54,11 @@ impl<'a> Report<'a> {
         self.add(severity, path, message.into());
     }
 
+    /// Whether no further error is kept, so that none need be put in words.
+    pub(super) fn is_full(&self) -> bool {
+        self.counts[Severity::Error as usize] >= MOST
+    }
+
     /// An error whose place is known.
     pub(super) fn error_at(&mut self, at: Position, path: &str, message: &str) {
         self.push(Severity::Error, at, path, message.to_owned());

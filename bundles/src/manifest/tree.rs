@@ -59,10 +59,13 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
         let message = format!("the input has {} bytes, at most {MAX_INPUT} are read", text.len());
         return Err(SyntaxError { at: Position::default(), message });
     }
-    // The defaults bound nodes, depth and the expansion of aliases. Octal as in `defaultMode: 0644` is YAML 1.1, which is
+    // The defaults bound nodes, depth and how often aliases are expanded; text that aliases repeat counts each time. Octal as in `defaultMode: 0644` is YAML 1.1, which is
     // what Kubernetes reads. Of its booleans (`yes`, `off`, `y`) only boolean fields take the words: an environment
     // variable named Y is no mistake.
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_total_scalar_bytes: MAX_INPUT,
+        },
         with_snippet: false,
         emit_comments: false,
         legacy_octal_numbers: true,
@@ -81,7 +84,8 @@ fn message_of(error: &serde_saphyr::Error) -> String {
     let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or(text).trim_end();
     match text.strip_prefix("budget breached: ") {
         Some(limit) => format!("the document is too large, or its aliases expand too far ({limit})"),
-        None => text.to_owned(),
+        // It may quote a scalar whole.
+        None => shortened_to(text, 500),
     }
 }
 

@@ -124,6 +124,7 @@ pub(super) fn mounts(container: &Container, volumes: &Volumes<'_>, at: &str, rep
         let name_at = path::field(&at, "name");
         match volume {
             _ if mount.name.is_empty() => report.error(&name_at, "missing: name one of spec.volumes"),
+            None if report.is_full() => report.error(&name_at, ""),
             None => report.error(&name_at, unknown_volume(&mount.name, volumes)),
             Some(volume) if volume.empty_dir.is_none() && volume.host_path.is_none() && mount.mount_path == TOKEN_DIR => {
                 report.note(&at, "left out: there is no API server whose token it could hold");
