@@ -28,22 +28,38 @@ pub(crate) struct View {
     pub(crate) shim: Shim,
 }
 
+/// How much of a pod is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Everything.
+    Whole,
+    /// What its manifest, record and status say: not where it is on the host, which is asked of /proc, process by process.
+    Status,
+}
+
 impl View {
-    /// Reads a pod; `None` when it was removed meanwhile.
+    /// Reads a pod whole; `None` when it was removed meanwhile.
     pub(crate) fn load(dir: PodDir, record: Record) -> Result<Option<Self>, Error> {
-        match Self::read(dir.clone(), record) {
+        Self::load_as(dir, record, Detail::Whole)
+    }
+
+    fn load_as(dir: PodDir, record: Record, detail: Detail) -> Result<Option<Self>, Error> {
+        match Self::read(dir.clone(), record, detail) {
             Err(_) if !dir.path.join("record.json").exists() => Ok(None),
             other => other.map(Some),
         }
     }
 
-    fn read(dir: PodDir, record: Record) -> Result<Self, Error> {
+    fn read(dir: PodDir, record: Record, detail: Detail) -> Result<Self, Error> {
         let shim = if record.stage == Stage::Stopped || dir.is_busy()? { Shim::Alive } else { Shim::Gone };
         let mut pod = dir.manifest()?;
         pod.status = Some(dir.status()?);
         pod.metadata.uid = Some(record.uid.clone());
         pod.metadata.creation_timestamp = record.created.parse().ok().map(Time);
         let mut view = Self { dir, record, pod, shim };
+        if detail == Detail::Status {
+            return Ok(view);
+        }
         let annotations = view.annotations();
         view.pod.metadata.annotations.get_or_insert_default().extend(annotations);
         if let Some(condition) = logs_condition(&view.log_gaps()?)
@@ -167,10 +183,10 @@ fn alive(process: Option<ProcessId>) -> Option<ProcessId> {
 }
 
 /// Every pod, oldest first.
-pub(crate) fn all(store: &Store) -> Result<Vec<View>, Error> {
+pub(crate) fn all(store: &Store, detail: Detail) -> Result<Vec<View>, Error> {
     let mut views = Vec::new();
     for (dir, record) in store.list()? {
-        views.extend(View::load(dir, record)?);
+        views.extend(View::load_as(dir, record, detail)?);
     }
     Ok(views)
 }

@@ -158,7 +158,10 @@ struct Stat {
 
 impl Stat {
     fn read(pid: u32) -> io::Result<Self> {
-        Self::from_bytes(pid, &std::fs::read(format!("/proc/{pid}/stat"))?)
+        // In /proc a file's size is unknown; with room enough one read does, instead of several of growing size.
+        let mut text = Vec::with_capacity(1024);
+        io::Read::read_to_end(&mut std::fs::File::open(format!("/proc/{pid}/stat"))?, &mut text)?;
+        Self::from_bytes(pid, &text)
     }
 
     fn from_bytes(pid: u32, text: &[u8]) -> io::Result<Self> {

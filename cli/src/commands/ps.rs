@@ -1,5 +1,7 @@
 //! `minipod ps`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -8,7 +10,7 @@ use crate::args::Global;
 use crate::duration::human;
 use crate::error::{Error, print};
 use crate::output::{self, DocumentFormat, ListFormat, Table};
-use crate::pods::{self, View};
+use crate::pods::{self, Detail, View};
 use crate::selector::Selector;
 use crate::status::{container_state, is_finished};
 
@@ -65,7 +67,7 @@ struct Container {
 
 impl Ps {
     pub(crate) fn run(self, global: &Global) -> Result<u8, Error> {
-        let mut views = pods::all(&global.store())?;
+        let mut views = pods::all(&global.store(), self.detail())?;
         views.retain(|view| self.shows(view));
         if self.containers {
             self.list_containers(&views)?;
@@ -75,10 +77,17 @@ impl Ps {
         Ok(0)
     }
 
+    /// Hundreds of pods are to be listed at once, so only what is shown is looked up.
+    fn detail(&self) -> Detail {
+        let brief = self.quiet || matches!(self.output, ListFormat::Table | ListFormat::Name);
+        if brief && !self.containers { Detail::Status } else { Detail::Whole }
+    }
+
     fn shows(&self, view: &View) -> bool {
-        let labels = view.pod.metadata.labels.clone().unwrap_or_default();
-        let chosen = self.selector.as_ref().is_none_or(|selector| selector.matches(&labels));
-        chosen && (self.all || !(is_finished(&view.status()) || view.is_stopped()))
+        let labels = view.pod.metadata.labels.as_ref();
+        let chosen = self.selector.as_ref().is_none_or(|selector| selector.matches(labels.unwrap_or(&BTreeMap::new())));
+        let finished = view.pod.status.as_ref().is_some_and(is_finished) || view.is_stopped();
+        chosen && (self.all || !finished)
     }
 
     fn list_pods(&self, views: Vec<View>) -> Result<(), Error> {

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::inotify::WatchFlags;
 
-use super::{Entry, LogFile, Tag, files, parse};
+use super::{Entry, LogFile, Stream, Tag, files, parse};
 use crate::error::Error;
 use crate::watch::Inotify;
 
@@ -190,12 +190,14 @@ fn choose(mut files: Vec<LogFile>, attempts: Attempts) -> Vec<LogFile> {
     }
 }
 
-/// Where a record lies in a source's buffer.
+/// A record found in a source's buffer, taken apart once.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     time: Timestamp,
-    start: usize,
-    end: usize,
+    stream: Stream,
+    tag: Tag,
+    /// Where its message lies.
+    message: (usize, usize),
 }
 
 /// The files of one container, one after the other.
@@ -250,17 +252,17 @@ impl Source {
 
     /// Gives the record that [`Source::fill`] found.
     fn take(&mut self) -> Option<Line<'_>> {
-        let head = self.head.take()?;
-        self.start = (head.end + 1).min(self.buffer.len());
+        let Head { time, stream, tag, message: (start, end) } = self.head.take()?;
+        self.start = (end + 1).min(self.buffer.len());
         let attempt = self.open.as_ref().map_or(0, |open| open.attempt);
-        let entry = parse(&self.buffer[head.start..head.end])?;
+        let entry = Entry { time, stream, tag, message: &self.buffer[start..end] };
         Some(Line { container: &self.container, attempt, entry })
     }
 
     /// Finds the next record, unless the end of what is written is reached.
     fn fill(&mut self, since: Option<Timestamp>) -> Result<(), Error> {
         while self.head.is_none() {
-            let Some(length) = self.buffer[self.start..].iter().position(|byte| *byte == b'\n') else {
+            let Some(length) = end_of_line(&self.buffer[self.start..]) else {
                 if !self.read()? && !self.next_file()? {
                     return Ok(());
                 }
@@ -269,7 +271,8 @@ impl Source {
             let (start, end) = (self.start, self.start + length);
             match parse(&self.buffer[start..end]) {
                 Some(entry) if since.is_none_or(|since| entry.time >= since) => {
-                    self.head = Some(Head { time: entry.time, start, end });
+                    let message = (end - entry.message.len(), end);
+                    self.head = Some(Head { time: entry.time, stream: entry.stream, tag: entry.tag, message });
                 }
                 _ => self.start = end + 1,
             }
@@ -323,6 +326,13 @@ impl Source {
     }
 }
 
+/// Where the first end of line is. The standard library looks for it in words, not bytes.
+fn end_of_line(mut bytes: &[u8]) -> Option<usize> {
+    let all = bytes;
+    let skipped = bytes.skip_until(b'\n').unwrap_or_default(); // a slice cannot fail to be read
+    (all[..skipped].last() == Some(&b'\n')).then(|| skipped - 1)
+}
+
 /// Where the last `lines` lines begin: behind the end of the line before them. Reads from the end, in blocks.
 fn tail_offset(file: &File, lines: usize) -> io::Result<u64> {
     let mut block_start = file.metadata()?.len();
@@ -362,7 +372,7 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
-    use super::super::{LogWriter, Stream};
+    use super::super::LogWriter;
     use super::*;
 
     fn all(reader: &mut Reader) -> Vec<(String, u32, String)> {

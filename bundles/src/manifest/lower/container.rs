@@ -229,6 +229,9 @@ pub(super) fn amount(
     read(&value.0).inspect_err(|error| report.error(at, error.to_string())).ok()
 }
 
+/// `minipod.dev/restart-backoff-seconds`, which the pod's shim reads.
+const BACK_OFF: &str = "restart-backoff-seconds";
+
 /// `minipod.dev/rootfs.<container>` and `minipod.dev/bundle.<container>`.
 struct Roots(Vec<(String, RootSource)>);
 
@@ -238,10 +241,10 @@ impl Roots {
         let names: BTreeSet<&str> = each(spec, "").map(|(container, _, _)| container.name.as_str()).collect();
         let mut roots: Vec<(String, RootSource)> = Vec::new();
         for (key, dir) in pod.metadata.annotations.iter().flatten() {
-            let Some(name) = key.strip_prefix("minipod.dev/") else { continue };
+            let Some(name) = key.strip_prefix("minipod.dev/").filter(|name| *name != BACK_OFF) else { continue };
             let at = format!("{at}[{key}]");
             let Some((kind, container)) = name.split_once('.').filter(|(kind, _)| matches!(*kind, "rootfs" | "bundle")) else {
-                report.warn(&at, "unknown annotation, ignored: minipod.dev/rootfs.<container> and minipod.dev/bundle.<container> are known");
+                report.warn(&at, "unknown annotation, ignored: minipod.dev/rootfs.<container>, minipod.dev/bundle.<container> and minipod.dev/restart-backoff-seconds are known");
                 continue;
             };
             if !names.contains(container) {
