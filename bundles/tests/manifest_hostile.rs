@@ -33,7 +33,7 @@ fn join(count: usize, separator: &str, item: impl Fn(usize) -> String) -> String
 #[test]
 fn aliases_do_not_explode() {
     let laughs = |item: &str| {
-        let first = format!("a0: &a0 [{}]\n", vec![item; 10].join(", "));
+        let first = format!("a0: &a0 [{}]\n", [item; 10].join(", "));
         (1..10).fold(first, |text, level| format!("{text}a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", ")))
     };
     assert!(error(&laughs("lol")).contains("aliases expand too far"));

@@ -10,7 +10,7 @@ pub fn check(data: &[u8]) {
     let dir = tempfile::Builder::new().prefix("fuzz").tempdir().expect("make a directory");
     check_file(data, dir.path());
     // Long enough to be read in several blocks.
-    if data.len() > 64 && data.len() % 16 == 0 {
+    if data.len() > 64 && data.len().is_multiple_of(16) {
         check_file(&data.repeat((200 << 10) / data.len()), dir.path());
     }
     check_writer(data, dir.path());

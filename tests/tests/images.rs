@@ -1,7 +1,9 @@
 //! Images of all kinds, and roots and bundles without one.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -106,6 +108,99 @@ fn damaged_and_hostile_images_are_refused() {
         assert_eq!(fs::read_dir(&victim).expect("look").count(), 0, "case {n} wrote outside: {loaded} {ran:?}");
     }
     mp.assert_clean();
+}
+
+/// Every file below a directory: kind, mode, owner, links, size, time and content. Directories' times change with what comes
+/// and goes in them, and locks are no content.
+fn files(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).expect("read a directory") {
+        let path = entry.expect("an entry").path();
+        let stat = fs::symlink_metadata(&path).expect("look at a file");
+        let ours = format!("{:o} {}:{}", stat.mode(), stat.uid(), stat.gid());
+        if stat.is_dir() {
+            found.extend(files(&path));
+            found.insert(path, ours);
+        } else if path.extension().is_none_or(|extension| extension != "lock") {
+            let content = if stat.is_file() { fs::read(&path).expect("read a file") } else { Vec::new() };
+            found.insert(path, format!("{ours} {} {} {}.{} {content:?}", stat.nlink(), stat.size(), stat.mtime(), stat.mtime_nsec()));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_hostile_archive_leaves_the_store_as_it_was() {
+    let Some(mp) = Minipod::new() else { return };
+    let tiny = |entries: Vec<Entry>| Image { reference: "bad:1".to_owned(), layers: vec![vec![Entry::text("fine", "x")], entries], config: json!({ "Cmd": ["/x"] }) };
+    let archive = mp.file("image.tar");
+    docker_archive(&Image { reference: "good:1".to_owned(), ..tiny(vec![Entry::text("file", "good"), Entry::text(".wh.fine", "")]) }, &archive);
+    mp.ok(&["image", "load", archive.to_str().expect("UTF-8")]);
+    let store = mp.root().join("lib/images");
+    let (before, listed) = (files(&store), mp.ok(&["image", "ls"]));
+    assert!(before.len() > 8, "{:?}", before.keys());
+    let unchanged = |what: &str, words: &str| {
+        let said = mp.fails(125, &["image", "load", archive.to_str().expect("UTF-8")]);
+        assert!(said.contains(words), "{what}: {said}");
+        assert!(said.lines().count() == 1 && !said.trim_end().contains(char::is_control), "{what}: {said:?}");
+        assert!(files(&store) == before, "{what}: the store is not what it was");
+        assert_eq!(mp.ok(&["image", "ls"]), listed, "{what}");
+    };
+    for (words, entries) in [
+        ("`..` in a name could lead out of the image", vec![Entry::text("../../../../../evil", "x")]),
+        ("`..`", vec![Entry::text("a/\x1b[2J\n/..", "x")]),
+        ("a whiteout of nothing", vec![Entry::text("d/.wh...", "")]),
+        ("a symbolic link to nowhere", vec![Entry::Link("l".into(), "/etc".into()), Entry::text("l/evil", "x")]),
+    ] {
+        docker_archive(&tiny(entries), &archive);
+        unchanged(words, words);
+    }
+    docker_archive(&Image { layers: vec![Vec::new(); 501], ..tiny(Vec::new()) }, &archive);
+    unchanged("501 layers", "more than 500 layers (the limit)");
+    tebibyte(&archive);
+    unchanged("a tebibyte", "more than 137438953472 bytes in a layer (the limit)");
+    fs::write(&archive, entry_bomb()).expect("write a bomb");
+    unchanged("a hundred thousand entries", "more than 100000 entries (the limit)");
+    mp.assert_clean();
+}
+
+/// An archive whose layer is one file of 1 TiB; all of it is there, as a hole.
+fn tebibyte(path: &Path) {
+    const SIZE: u64 = 1 << 40;
+    let header = |name: &str, size: u64| {
+        let mut header = tar::Header::new_gnu();
+        header.set_path(name).expect("a name");
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    };
+    let config = json!({ "os": "linux", "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", "0".repeat(64))] } }).to_string();
+    let manifest = json!([{ "Config": "c.json", "RepoTags": ["bad:1"], "Layers": ["layer.tar"] }]).to_string();
+    let mut start = Vec::new();
+    for (name, text) in [("c.json", config), ("manifest.json", manifest)] {
+        start.extend(header(name, text.len() as u64));
+        start.extend(text.as_bytes());
+        start.resize(start.len().next_multiple_of(512), 0);
+    }
+    start.extend(header("layer.tar", SIZE + 1536));
+    start.extend(header("zeros", SIZE));
+    fs::write(path, &start).expect("write an archive");
+    let file = fs::OpenOptions::new().write(true).open(path).expect("open the archive");
+    file.set_len(start.len() as u64 + SIZE + 2048).expect("make it a tebibyte");
+}
+
+/// A hundred and ten thousand entries in a few kilobytes: members of gzip, one behind the other, are one stream.
+fn entry_bomb() -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path("x").expect("a name");
+    header.set_size(0);
+    header.set_cksum();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&header.as_bytes().repeat(10_000)).expect("press");
+    gzip.finish().expect("press").repeat(11)
 }
 
 /// An unpacked root of busybox.

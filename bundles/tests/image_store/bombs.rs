@@ -1,12 +1,12 @@
 //! Small archives that would become large: each ends at a limit that is named, and the store is as it was.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, Write};
 
 use bundles::image::{Limits, LoadProgress};
 use serde_json::json;
 
-use crate::support::{Item, Lab, Layout, Tar, chain, config, docker_archive, gzip, sha, zstd};
+use crate::support::{Item, Lab, Layout, Tar, chain, config, gzip, sha, zstd};
 
 const TIB: u64 = 1 << 40;
 
@@ -70,7 +70,11 @@ fn a_tebibyte_of_zeros_in_one_file() {
     let header = |name: &str, size: u64| {
         let mut header = tar::Header::new_gnu();
         header.set_path(name).unwrap();
-        (header.set_size(size), header.set_mode(0o644), header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_cksum();
         header
     };
@@ -83,7 +87,7 @@ fn a_tebibyte_of_zeros_in_one_file() {
     }
     file.write_all(header("layer.tar", TIB + 1536).as_bytes()).unwrap();
     file.write_all(header("zeros", TIB).as_bytes()).unwrap();
-    let end = file.seek(SeekFrom::Current(0)).unwrap();
+    let end = file.stream_position().unwrap();
     file.set_len(end + TIB + 2048).unwrap();
     let error = lab.store.load(&path, &mut |_| {}).unwrap_err();
     lab.assert_clean();
