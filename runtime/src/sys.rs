@@ -1,5 +1,6 @@
 //! The crate's one unsafe door: raw calls only, no decisions.
 
+pub(crate) mod bpf;
 pub(crate) mod descriptors;
 pub(crate) mod pause;
 

@@ -29,7 +29,7 @@ pub struct CpuQuota {
     pub period_us: u64,
 }
 
-/// Device access of a cgroup. Enforced on v1; on v2 it would need an eBPF program, see [`DeviceAccess::enforced`].
+/// Device access of a cgroup. On v1 files hold the rules, on v2 an eBPF program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceAccess {
     /// Whatever the parent allows: pods and privileged containers.
@@ -57,9 +57,12 @@ const CONTAINER_DEVICES: [&str; 12] = [
 ];
 
 impl DeviceAccess {
-    /// Whether `hierarchy` enforces this access.
-    pub fn enforced(&self, hierarchy: &super::Hierarchy) -> bool {
-        matches!(self, Self::Inherit) || !hierarchy.is_v2()
+    /// What is allowed, in `devices.allow` syntax; `None` when nothing is denied.
+    pub(super) fn rules(&self) -> Option<impl Iterator<Item = &str>> {
+        match self {
+            Self::Inherit => None,
+            Self::Container(more) => Some(CONTAINER_DEVICES.into_iter().chain(more.iter().map(String::as_str))),
+        }
     }
 }
 
@@ -131,13 +134,9 @@ impl Limits {
                 self.cpu_shares.map(|shares| write("cpu.shares", shares)).into_iter().chain(quota).collect()
             }
             Controller::Cpuacct => Vec::new(),
-            Controller::Devices => match &self.devices {
-                DeviceAccess::Inherit => Vec::new(),
-                DeviceAccess::Container(more) => std::iter::once(write("devices.deny", "a"))
-                    .chain(CONTAINER_DEVICES.iter().map(|rule| write("devices.allow", rule)))
-                    .chain(more.iter().map(|rule| write("devices.allow", rule)))
-                    .collect(),
-            },
+            Controller::Devices => self.devices.rules().map_or_else(Vec::new, |rules| {
+                std::iter::once(write("devices.deny", "a")).chain(rules.map(|rule| write("devices.allow", rule))).collect()
+            }),
         }
     }
 

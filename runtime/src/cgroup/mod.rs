@@ -3,6 +3,7 @@
 //! libcontainer finds its v1 directories anew for each controller, which is a quarter of its time, and leaves parents
 //! behind. A pod needs cgroups above its containers anyway, so all of them are made here.
 
+mod devices;
 mod hierarchy;
 mod limits;
 
@@ -115,7 +116,7 @@ impl Cgroup {
         for parent in parents.into_iter().rev() {
             enable(parent, limits)?;
         }
-        write_all(dir, &limits.v2())
+        set_v2(dir, limits)
     }
 
     /// Changes the limits that `limits` sets; those it leaves out stay.
@@ -124,7 +125,7 @@ impl Cgroup {
     /// The file and what the kernel said.
     pub fn set(&self, limits: &Limits) -> Result<(), CgroupError> {
         match &self.dirs {
-            Dirs::V2(dir) => write_all(dir, &limits.v2()),
+            Dirs::V2(dir) => set_v2(dir, limits),
             Dirs::V1 { used, .. } => used.iter().try_for_each(|(c, dir)| write_all(dir, &limits.v1(*c))),
         }
     }
@@ -439,6 +440,14 @@ fn enable(parent: &Path, limits: &Limits) -> Result<(), CgroupError> {
     }
     let file = parent.join("cgroup.subtree_control");
     fs::write(&file, wanted.trim_start()).map_err(CgroupError::at("write", &file))
+}
+
+fn set_v2(dir: &Path, limits: &Limits) -> Result<(), CgroupError> {
+    write_all(dir, &limits.v2())?;
+    match limits.devices.rules() {
+        Some(rules) => devices::allow(dir, rules).map_err(CgroupError::at("limit the devices of", dir)),
+        None => Ok(()),
+    }
 }
 
 fn write_all(dir: &Path, writes: &[limits::Write]) -> Result<(), CgroupError> {

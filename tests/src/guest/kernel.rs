@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::require::skip;
+use crate::require::{skip, skip_declared};
 use crate::snapshot::walk;
 
 /// A kernel package, unpacked.
@@ -28,6 +28,10 @@ impl Kernel {
     pub fn find() -> Option<Self> {
         let given = env::var_os("MINIPOD_GUEST_KERNEL").map(PathBuf::from);
         let dir = given.unwrap_or_else(|| super::suite::target_dir().join("guest-kernel"));
+        if dir.with_extension("none").exists() {
+            skip_declared("this distribution has no kernel for it");
+            return None;
+        }
         let found = Self::in_dir(&dir);
         if found.is_none() {
             skip(&format!("it needs a kernel in {} (scripts/test fetches it)", dir.display()));

@@ -1,4 +1,5 @@
 //! minipod on an emulated machine with an older kernel, cgroup v2 alone and every capability: docs/decisions/0010.
+#![cfg(target_arch = "x86_64")]
 
 mod cgroups;
 mod one_file;
