@@ -37,15 +37,25 @@ pub(crate) async fn stop(store: &Store, (dir, record): &Pod, grace: Option<Durat
     }
 }
 
+/// What a query that names no pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// A failure.
+    Fails,
+    /// As good as done.
+    Fine,
+}
+
 /// Finds the pods that queries name, all before anything is done to any of them.
-pub(crate) fn find(store: &Store, queries: &[String]) -> Result<Vec<Pod>, Error> {
+pub(crate) fn find(store: &Store, queries: &[String], missing: Missing) -> Result<Vec<Pod>, Error> {
     let (mut found, mut failures): (Vec<Pod>, Vec<Error>) = (Vec::new(), Vec::new());
     for query in queries {
-        match store.find(query) {
+        match store.find(query).map_err(Error::from) {
+            Err(e) if missing == Missing::Fine && pods::is_gone(&e) => {}
             // Named twice, done once.
             Ok((_, record)) if found.iter().any(|(_, other)| other.uid == record.uid) => {}
             Ok(pod) => found.push(pod),
-            Err(e) => failures.push(e.into()),
+            Err(e) => failures.push(e),
         }
     }
     Error::all(failures).map(|()| found)

@@ -217,10 +217,12 @@ fn without_a_shim_the_same_steps_are_the_commands() {
             let shim = lab.mp.shim("every");
             shim.kill();
             eventually(LIMIT, "the shim is dead", || (!shim.lives()).then_some(()));
-            let removed = lab.mp.cmd().args(["rm", "-f", "every"]).env(FAULT, format!("{action}={step}")).run();
-            assert_eq!(removed.code(), if action == "fail" { 125 } else { 137 }, "{action} {step}: {removed}");
+            // `rm -f` tries what a stop could not do once more.
+            let verb: &[&str] = if is_removal(&step) { &["rm", "-f", "every"] } else { &["stop", "every"] };
+            let broken = lab.mp.cmd().args(verb).env(FAULT, format!("{action}={step}")).run();
+            assert_eq!(broken.code(), if action == "fail" { 125 } else { 137 }, "{action} {step}: {broken}");
             if action == "fail" {
-                assert!(removed.stderr.contains("broken by"), "{step}: the cause is not told: {removed}");
+                assert!(broken.stderr.contains("broken by"), "{step}: the cause is not told: {broken}");
             }
             if turn.is_multiple_of(2) {
                 drop(lab.mp.ok(&["gc"]));
@@ -235,14 +237,18 @@ fn without_a_shim_the_same_steps_are_the_commands() {
 impl Lab {
     /// The steps of a stop.
     fn in_the_shim(&self) -> Vec<String> {
-        let removing = [Step::RemoveLogs, Step::Unname, Step::RemoveDirectory].map(Step::name);
-        self.down.iter().filter(|step| !removing.iter().any(|name| step.starts_with(name))).cloned().collect()
+        self.down.iter().filter(|step| !is_removal(step)).cloned().collect()
     }
 
     /// Those that a command takes in the place of a dead shim: all but the containers'.
     fn in_the_command(&self) -> Vec<String> {
         self.down.iter().filter(|step| step.ends_with('/')).cloned().collect()
     }
+}
+
+/// What comes after a stop.
+fn is_removal(step: &str) -> bool {
+    [Step::RemoveLogs, Step::Unname, Step::RemoveDirectory].iter().any(|removal| step.starts_with(removal.name()))
 }
 
 /// Says at which step something was left.

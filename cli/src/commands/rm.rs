@@ -6,8 +6,7 @@ use clap::Args;
 
 use crate::args::Global;
 use crate::error::Error;
-use crate::pods::is_gone;
-use crate::stopping::{self, Then};
+use crate::stopping::{self, Missing, Then};
 use crate::tasks::block_on;
 
 /// Remove pods: their state, logs and emptyDir volumes
@@ -27,12 +26,10 @@ pub(crate) struct Rm {
 }
 
 impl Rm {
-    pub(crate) fn run(mut self, global: &Global) -> Result<u8, Error> {
+    pub(crate) fn run(self, global: &Global) -> Result<u8, Error> {
         let store = global.store();
-        if self.force {
-            self.pods.retain(|query| !store.find(query).map_err(Error::from).is_err_and(|e| is_gone(&e)));
-        }
-        let all = stopping::find(&store, &self.pods)?;
+        let missing = if self.force { Missing::Fine } else { Missing::Fails };
+        let all = stopping::find(&store, &self.pods, missing)?;
         block_on(stopping::each(&all, "removed", |pod| {
             let store = store.clone();
             async move {

@@ -8,7 +8,7 @@ use crate::args::Global;
 use crate::error::{Error, print};
 use crate::pods::short_name;
 use crate::starting::{Display, all_started, spawn};
-use crate::stopping::{self, Pod};
+use crate::stopping::{self, Missing, Pod};
 use crate::tasks::block_on;
 
 /// Start pods that were stopped or are finished
@@ -28,7 +28,7 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn run(self, global: &Global) -> Result<u8, Error> {
         let store = global.store();
-        again(global, &store, stopping::find(&store, &self.pods)?)?;
+        again(global, &store, stopping::find(&store, &self.pods, Missing::Fails)?)?;
         Ok(0)
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::args::Global;
 use crate::error::Error;
-use crate::stopping::{self, Then};
+use crate::stopping::{self, Missing, Then};
 use crate::tasks::block_on;
 
 /// Stop pods; their state and logs stay until `rm`
@@ -29,7 +29,7 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn run(self, global: &Global) -> Result<u8, Error> {
         let store = global.store();
-        let all = stopping::find(&store, &self.pods)?;
+        let all = stopping::find(&store, &self.pods, Missing::Fails)?;
         let grace = self.grace.map(Duration::from_secs);
         block_on(stopping::each(&all, "stopped", |pod| {
             let store = store.clone();

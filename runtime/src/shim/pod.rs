@@ -215,11 +215,9 @@ impl Pod {
         let scratch = self.dir.path.join("root");
         store::private_dir(&scratch)?;
         let mut sandbox = Step::Pause.take("", || Sandbox::create(&self.plan, &scratch, &cgroup))?;
-        Step::RecordPause.take("", || {
-            let mut record = self.record.borrow_mut();
-            record.pause = Some(sandbox.pause);
-            self.dir.write_record(&record)
-        })?;
+        // Known to our own tear-down from here on, whether it can be written or not.
+        self.record.borrow_mut().pause = Some(sandbox.pause);
+        Step::RecordPause.take("", || self.dir.write_record(&self.record.borrow()))?;
         Step::ReleasePause.take("", || sandbox.release())?;
         if self.plan.network != NetworkMode::Host {
             Step::LinkNetns.take("", || sandbox::link_netns(&self.record.borrow().netns_link, &sandbox.pause))?;
