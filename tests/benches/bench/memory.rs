@@ -9,9 +9,13 @@ use crate::start::{seen, told, two};
 
 /// KiB of a process that count for it alone, and its part of what it shares (proc_pid_smaps(5), `smaps_rollup`).
 pub(crate) fn pss(process: Process) -> f64 {
+    share(process, "Pss:")
+}
+
+fn share(process: Process, field: &str) -> f64 {
     let text = process.file("smaps_rollup").unwrap_or_else(|| panic!("process {} is gone", process.0));
     let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_else(|| panic!("no Pss of {}: {text}", process.0));
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("no {field} of {}: {text}", process.0));
     line.trim().trim_end_matches(" kB").trim().parse().expect("a number of KiB")
 }
 
@@ -46,12 +50,14 @@ fn show(what: &str, mp: &testkit::Minipod, podman: &Podman, names: &[String]) {
     for name in names {
         let (pause, shim) = (mp.pause(name), mp.shim(name));
         let known = [pause, mp.container(name, "a"), mp.container(name, "b")];
-        let rest: f64 = others(shim, &known).into_iter().map(pss).sum();
+        let rest = others(shim, &known).into_iter().map(pss).fold(0.0, |sum, part| sum + part);
         let (pause, shim) = (pss(pause), pss(shim));
         for (series, value) in all.iter_mut().zip([pause, shim, rest, pause + shim + rest]) {
             series.note(value);
         }
     }
+    let mut anonymous = Series::new("  of the shim not the program's file");
+    names.iter().for_each(|name| anonymous.note(share(mp.shim(name), "Pss_Anon:")));
     let mut infra = Series::new("podman: infra container (catatonit)");
     for name in names {
         let id = podman.ok(&["pod", "inspect", "-f", "{{.InfraContainerID}}", name]);
@@ -61,7 +67,7 @@ fn show(what: &str, mp: &testkit::Minipod, podman: &Podman, names: &[String]) {
     let mut conmon = Series::new("podman: a conmon (three a pod)");
     podman.conmons().into_iter().for_each(|process| conmon.note(pss(process)));
     let [pause, shim, rest, sum] = &all;
-    table(what, "KiB of PSS", &[pause, shim, rest, sum, &infra, &conmon]);
+    table(what, "KiB of PSS", &[pause, shim, &anonymous, rest, sum, &infra, &conmon]);
     let theirs = 3.0 * conmon.median() + infra.median();
     println!("  {:38} {:>10} {theirs:10.2}", "podman: sum of a pod", "");
     println!("  {:38} {:>10} {:10.2}  times", "podman : minipod", "", theirs / sum.median());
