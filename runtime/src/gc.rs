@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Failures};
 use crate::pods::network;
-use crate::store::{NetworkRecord, PodDir, Stage, Store, remove_file, remove_tree};
+use crate::store::{NetworkRecord, PodDir, Stage, Store, read_name, remove_file, remove_tree};
 use crate::teardown;
 
 /// Whether to remove, or only to say what would be removed.
@@ -98,11 +98,12 @@ fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, Error> {
 fn stale_names(store: &Store, mode: Mode, found: &mut Vec<String>) -> Result<(), Error> {
     for entry in entries(&store.layout.names())? {
         let link = entry.path();
-        let owner = fs::read_link(&link).map_err(Error::file("read", &link))?;
-        if !store.layout.pods().join(&owner).is_dir() {
+        // Given back since it was listed?
+        let Some(owner) = read_name(&link)? else { continue };
+        if !store.dir(&owner).path.is_dir() {
             found.push(format!("name {} of no pod", entry.file_name().to_string_lossy()));
             if mode == Mode::Remove {
-                store.release_name(&link, &owner.to_string_lossy())?;
+                store.release_name(&link, &owner)?;
             }
         }
     }
@@ -149,9 +150,7 @@ async fn stale_cgroups(store: &Store, live: &impl Fn(&str) -> bool, mode: Mode, 
         }
         found.push(format!("cgroup {parent}/{uid}"));
         if mode == Mode::Remove {
-            let cgroup = Cgroup::at(&hierarchy, &format!("{parent}/{uid}"))?;
-            cgroup.kill().await?;
-            cgroup.remove().await?;
+            Cgroup::at(&hierarchy, &format!("{parent}/{uid}"))?.end().await?;
         }
     }
     match mode {

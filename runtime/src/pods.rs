@@ -1,6 +1,7 @@
 //! What commands do with pods: check, create, stop, remove. Works with and without a living shim.
 
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub struct NetworkOptions {
     /// `--ip`: this address and no other.
     pub address: Option<Ipv4Addr>,
 }
+
+/// Between two looks at a pod that somebody is bringing up.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Where kubelet looks for `Localhost` seccomp profiles.
 pub const SECCOMP_ROOT: &str = "/var/lib/kubelet/seccomp";
@@ -231,16 +235,16 @@ pub async fn stop(store: &Store, dir: &PodDir, record: &Record, grace: Option<Du
             return take_down(store, dir, record, &lock).await;
         }
         let shim = dir.record()?.shim;
-        if let Some(pidfd) = shim.map(|s| s.pidfd()).transpose().map_err(|e| Error::System("open the shim", e))?.flatten() {
-            match Client::connect(dir, record).await {
-                Ok(client) => client.stop(grace).await?,
-                Err(Error::NotRunning(_)) => {}
-                Err(e) => return Err(e),
+        let pidfd = shim.map(|s| s.pidfd()).transpose().map_err(|e| Error::System("open the shim", e))?.flatten();
+        match (pidfd, Client::connect(dir, record).await) {
+            (Some(pidfd), Ok(client)) => {
+                client.stop(grace).await?;
+                process::ended(pidfd.as_fd()).await.map_err(|e| Error::System("wait for the shim", e))?;
             }
-            process::ended(std::os::fd::AsFd::as_fd(&pidfd)).await.map_err(|e| Error::System("wait for the shim", e))?;
-        } else {
-            // Created by a command that has not forked the shim yet, or by a shim that is about to be gone.
-            let _lock = dir.lock()?;
+            (_, Err(e)) if !matches!(e, Error::NotRunning(_)) => return Err(e),
+            // A command that is about to fork a shim, a shim that is about to record itself or to serve, or one just gone: all of it
+            // takes a moment, and none of it is told to us.
+            _ => tokio::time::sleep(LOOK_AGAIN).await,
         }
         if !dir.path.is_dir() {
             return Ok(());

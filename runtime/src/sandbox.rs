@@ -5,8 +5,9 @@
 //!   clone3(NEWNET|NEWIPC|NEWUTS|NEWNS...) -->  joins the cgroup, waits
 //!   record on disk                             (the namespaces exist from here on; end of file: the shim died, it ends)
 //!   go                                    -->  empty root, no capabilities, filter, execveat
-//!   wires the network meanwhile                sleeps until SIGTERM
+//!   wires the network, creates containers      sleeps until SIGTERM
 //!   ready: end of file on the failure pipe <-- exec closed it
+//!   starts containers
 //! ```
 
 use std::ffi::CString;
@@ -77,7 +78,12 @@ impl Sandbox {
         File::from(go).write_all(&[1]).map_err(|e| Error::System("release the pause process", e))
     }
 
-    /// Returns once pause has executed its program; by then it is long done, for the network took longer.
+    /// Whether nobody has seen yet that pause has executed its program.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Returns once pause has executed its program; by then it is long done, for the containers took longer.
     pub(crate) fn ready(&mut self) -> Result<(), Error> {
         let Some(mut failure) = self.failure.take() else { return Ok(()) };
         let mut report = Vec::new();

@@ -80,8 +80,6 @@ steps! {
     Shm = "mount shm",
     /// A volume.
     Volume = "prepare volume",
-    /// Pause has executed its program, long since.
-    PauseReady = "pause is ready",
     /// A container's root.
     MountRoot = "mount root",
     /// A container's cgroup and limits, before it has a process.
@@ -92,6 +90,8 @@ steps! {
     Log = "open log",
     /// A launcher makes the process.
     Launch = "launch",
+    /// Pause has executed its program and named the host, before anything of the pod runs that could ask.
+    PauseReady = "pause is ready",
     /// It executes its entry point.
     Start = "start",
     /// Others find the process.

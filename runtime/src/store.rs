@@ -237,21 +237,10 @@ impl PodDir {
         }
     }
 
-    /// Waits until no creator and no shim holds the lock, then takes it.
-    ///
-    /// # Errors
-    /// When the lock file is missing, or cannot be opened or locked.
-    pub fn lock(&self) -> Result<PodLock, Error> {
-        self.lock_with(&old_lock())
-    }
-
+    /// Makes the lock file of a new pod, and waits for who takes it for a leftover.
     fn lock_new(&self) -> Result<PodLock, Error> {
-        self.lock_with(&new_lock())
-    }
-
-    fn lock_with(&self, options: &OpenOptions) -> Result<PodLock, Error> {
         let path = self.path.join("lock");
-        let file = options.open(&path).map_err(Error::file("open", &path))?;
+        let file = new_lock().open(&path).map_err(Error::file("open", &path))?;
         loop {
             match fcntl(&file, FcntlArg::F_OFD_SETLKW(&exclusive())) {
                 Ok(_) => return Ok(PodLock(file)),
@@ -500,7 +489,7 @@ impl Store {
     }
 }
 
-fn read_name(link: &Path) -> Result<Option<String>, Error> {
+pub(crate) fn read_name(link: &Path) -> Result<Option<String>, Error> {
     match fs::read_link(link) {
         Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -3,6 +3,7 @@
 pub(crate) mod bpf;
 pub(crate) mod descriptors;
 pub(crate) mod pause;
+pub(crate) mod program;
 
 use std::ffi::CStr;
 use std::io;

@@ -23,7 +23,7 @@ pub(crate) async fn sandbox(layout: &Layout, dir: &PodDir, record: &Record) -> R
     failures.follow(Step::EndPause, "", end_pause(record)).await;
     failures.note("detach from the network", detach(layout, record).await);
     if let Some(cgroup) = &cgroup {
-        failures.follow(Step::RemoveCgroup, "", cgroup.remove()).await;
+        failures.follow(Step::RemoveCgroup, "", cgroup.end()).await;
     }
     if let Some(pods) = hierarchy.as_ref().and_then(|h| failures.note("open the pods' cgroup", Cgroup::at(h, &layout.cgroup()))) {
         // While other pods are in it, it stays.

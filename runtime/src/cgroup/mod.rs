@@ -30,6 +30,11 @@ pub struct CgroupError {
 }
 
 impl CgroupError {
+    /// Whether a process lives where none should.
+    fn is_busy(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EBUSY)
+    }
+
     fn at(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self { operation, path, source }
@@ -48,6 +53,9 @@ pub struct Stats {
     /// Processes and threads.
     pub pids: u64,
 }
+
+/// So many processes of a pod are made at a time, as a rule; each may come late once.
+const LATECOMERS: usize = 16;
 
 /// A cgroup of ours: one directory on v2, one per controller on v1. Dropping it changes nothing.
 #[derive(Clone, Debug)]
@@ -252,7 +260,7 @@ impl Cgroup {
         let mut pause = Duration::from_micros(50);
         loop {
             match self.remove_now() {
-                Err(e) if e.source.raw_os_error() == Some(libc::EBUSY) && pause < Duration::from_secs(1) => {
+                Err(e) if e.is_busy() && pause < Duration::from_secs(1) => {
                     if self.procs()?.iter().any(|pid| ProcessId::of(*pid).is_ok_and(|id| id.is_alive())) {
                         return Err(e);
                     }
@@ -262,6 +270,22 @@ impl Cgroup {
                 done => return done,
             }
         }
+    }
+
+    /// Kills what is in it and removes it, and with it who joins meanwhile: a process whose shim has died may be on its way (pause, a
+    /// launcher). Whoever comes later finds no cgroup, and ends by itself.
+    ///
+    /// # Errors
+    /// As [`Self::kill`] and [`Self::remove`].
+    pub async fn end(&self) -> Result<(), CgroupError> {
+        for _ in 0..LATECOMERS {
+            self.kill().await?;
+            match self.remove().await {
+                Err(e) if e.is_busy() => {}
+                done => return done,
+            }
+        }
+        self.remove().await
     }
 
     /// As [`Self::remove`], but tries once.

@@ -47,6 +47,8 @@ pub(crate) struct Container {
     pub(crate) execs: RefCell<HashMap<String, Rc<Exec>>>,
     /// Cuts a back-off short.
     pub(crate) wake: Notify,
+    /// Made before its first start, which takes it.
+    early_cgroup: RefCell<Option<Cgroup>>,
     /// Its next exit is followed by a start whatever the policy says.
     pub(crate) restart_once: Cell<bool>,
 }
@@ -98,6 +100,7 @@ impl Container {
             exits: watch::channel(None).0,
             execs: RefCell::default(),
             wake: Notify::new(),
+            early_cgroup: RefCell::default(),
             restart_once: Cell::new(false),
         }
     }
@@ -149,8 +152,8 @@ impl Container {
         let bundle = pod.dir.container(self.name());
         store::private_dir(&bundle)?;
         let rootfs = Step::MountRoot.take(self.name(), || self.mount_root(pod, &bundle))?;
-        let limits = self.limits()?;
-        let cgroup = Step::Cgroup.take(self.name(), || Cgroup::create(&pod.hierarchy, &self.cgroup_path(pod), &limits))?;
+        let early = self.early_cgroup.take();
+        let cgroup = early.map_or_else(|| self.make_cgroup(pod), Ok)?;
         let sub_paths = Step::SubPaths.take(self.name(), || self.stage_sub_paths(pod, &bundle))?;
         let spec = pod.spec(&self.plan, &rootfs, cgroup.path(), &sub_paths)?;
         let attempt = self.seen.borrow().restarts;
@@ -214,6 +217,18 @@ impl Container {
             staged.insert(key, target);
         }
         Ok(staged)
+    }
+
+    fn make_cgroup(&self, pod: &Pod) -> Result<Cgroup, Error> {
+        let limits = self.limits()?;
+        Step::Cgroup.take(self.name(), || Cgroup::create(&pod.hierarchy, &self.cgroup_path(pod), &limits))
+    }
+
+    /// Makes the cgroup of its first start before that start.
+    pub(crate) fn make_cgroup_early(&self, pod: &Pod) -> Result<(), Error> {
+        let cgroup = self.make_cgroup(pod).map_err(|e| self.error("create", e))?;
+        *self.early_cgroup.borrow_mut() = Some(cgroup);
+        Ok(())
     }
 
     fn cgroup_path(&self, pod: &Pod) -> String {
@@ -427,6 +442,7 @@ impl Container {
     /// Removes what `create` made. Works on whatever part of it exists; what it cannot remove the pod's tear-down will.
     pub(crate) async fn clean_up(&self, pod: &Pod) {
         let bundle = pod.dir.container(self.name());
+        self.early_cgroup.take();
         let mut failures = Failures::default();
         failures.follow(Step::RemoveContainerCgroup, self.name(), self.remove_cgroup(pod)).await;
         failures.take(Step::UnmountSubPaths, self.name(), || {
@@ -440,9 +456,7 @@ impl Container {
 
     /// Of a container that could not be made, with what is in it.
     async fn remove_cgroup(&self, pod: &Pod) -> Result<(), Error> {
-        let cgroup = Cgroup::at(&pod.hierarchy, &self.cgroup_path(pod))?;
-        cgroup.kill().await?;
-        Ok(cgroup.remove().await?)
+        Ok(Cgroup::at(&pod.hierarchy, &self.cgroup_path(pod))?.end().await?)
     }
 
     fn remove_files(&self, pod: &Pod, bundle: &Path) -> Result<(), Error> {

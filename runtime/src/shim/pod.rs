@@ -131,7 +131,6 @@ impl Pod {
         self.create_sandbox()?;
         let pod_ip = self.attach().await?;
         self.prepare_files(pod_ip)?;
-        Step::PauseReady.take("", || self.sandbox.borrow_mut().as_mut().map_or(Ok(()), Sandbox::ready))?;
         self.publish();
         for container in &self.init {
             self.run_init(container).await?;
@@ -141,6 +140,7 @@ impl Pod {
 
     async fn run_init(&self, container: &Container) -> Result<(), NotStarted> {
         let prepared = container.create(self).await?;
+        self.pause_ready()?;
         container.start(self, prepared).await?;
         container.supervise(self).await;
         if self.is_stopping() {
@@ -170,6 +170,7 @@ impl Pod {
         if let Some(e) = failed {
             return Err(e.into());
         }
+        self.pause_ready()?;
         for (container, prepared) in self.app.iter().zip(prepared) {
             if self.is_stopping() {
                 return Err(NotStarted::Stopped);
@@ -202,6 +203,15 @@ impl Pod {
         }
     }
 
+    /// Pause is itself, and has given the pod its host name. Its move into its cgroup may have taken 10 ms (cgroup v1 waits for RCU
+    /// after a quiet time): time enough to make the first containers, but for their start.
+    fn pause_ready(&self) -> Result<(), Error> {
+        match &mut *self.sandbox.borrow_mut() {
+            Some(sandbox) if sandbox.is_awaited() => Step::PauseReady.take("", || sandbox.ready()),
+            _ => Ok(()),
+        }
+    }
+
     fn is_init(&self, container: &Container) -> bool {
         self.init.iter().any(|c| std::ptr::eq(&raw const **c, container))
     }
@@ -212,6 +222,10 @@ impl Pod {
         Step::PodCgroup.take("", || Cgroup::create(&self.hierarchy, &cgroup_path, &Limits::default()))?;
         let pause_path = format!("{cgroup_path}/pause");
         let cgroup = Step::PauseCgroup.take("", || Cgroup::create(&self.hierarchy, &pause_path, &Limits::default()))?;
+        // Before pause joins its own: on v1 that holds the kernel's lock on cgroups for as long as it waits for RCU.
+        for container in if self.init.is_empty() { &self.app[..] } else { &self.init[..1] } {
+            container.make_cgroup_early(self)?;
+        }
         let scratch = self.dir.path.join("root");
         store::private_dir(&scratch)?;
         let mut sandbox = Step::Pause.take("", || Sandbox::create(&self.plan, &scratch, &cgroup))?;

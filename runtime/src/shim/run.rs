@@ -88,6 +88,10 @@ async fn live(store: Store, new: NewPod, report: Reporter) -> i32 {
     let down = match started {
         Ok(()) => {
             report.finish(&Progress::Started);
+            // The code that starts a pod is most of the program, and not needed to watch one.
+            if let Err(error) = sys::program::forget_pages() {
+                tracing::debug!(%error, "pages of the program not given back");
+            }
             tokio::task::spawn_local({
                 let pod = Rc::clone(&pod);
                 async move { pod.watch_pause().await }
