@@ -36,11 +36,13 @@ pub async fn collect(store: &Store, default_network: &NetworkRecord, mode: Mode)
         if let Ok(record) = dir.record() {
             networks.extend(record.network);
         }
-        if failures.note("look at pod", collect_pod(store, &dir, mode, &mut found).await) == Some(Kept::No) {
+        let kept = failures.note("look at pod", collect_pod(store, &dir, mode, &mut found).await);
+        if kept == Some(Kept::No) && mode == Mode::DryRun {
             dead.insert(uid);
         }
     }
-    // Asked for each thing when it is found: a pod may come up while we look, and has a directory before it has anything else.
+    // Asked for each thing when it is found: a pod may come up while we look, and has a directory before it has anything else. A dead one
+    // has none by now; even one that was removed before its creator had locked it may have been made again.
     let live = |uid: &str| !dead.contains(uid) && store.dir(uid).path.is_dir();
     failures.note("trash", trash(store, mode, &mut found));
     failures.note("names", stale_names(store, mode, &mut found));
