@@ -127,7 +127,7 @@ pub(crate) async fn add_bridge(
 }
 
 /// Brings a link up.
-pub(crate) async fn up(net: &Rtnl, index: u32, name: &IfName) -> Result<(), NetError> {
+pub(crate) async fn up(net: &Rtnl, index: u32, name: impl ToString) -> Result<(), NetError> {
     let change = LinkUnspec::new_with_index(index).up().build();
     let done = net
         .handle()
@@ -141,15 +141,7 @@ pub(crate) async fn up(net: &Rtnl, index: u32, name: &IfName) -> Result<(), NetE
 
 /// Brings `lo` up.
 pub(crate) async fn loopback_up(net: &Rtnl) -> Result<(), NetError> {
-    let change = LinkUnspec::new_with_index(LOOPBACK).up().build();
-    let done = net
-        .handle()
-        .link()
-        .change(change)
-        .execute()
-        .await
-        .map_err(answer);
-    done.map_err(NetError::netlink("bring up link", "lo"))
+    up(net, LOOPBACK, "lo").await
 }
 
 /// A pair to be made: `host` here, as a port of `bridge`; `pod` born inside `netns`.

@@ -167,25 +167,13 @@ fn a_command_killed_on_the_way_up_leaves_a_pod_that_comes_up() {
 #[test]
 fn a_step_that_fails_on_the_way_down_is_tried_again() {
     let Some(lab) = Lab::new() else { return };
-    for step in lab.in_the_shim() {
-        lab.up_with(&format!("fail={step}"));
-        let stopped = lab.mp.run(&["stop", "every"]);
-        assert_eq!(stopped.code(), 0, "{step}: {stopped}");
-        drop(lab.mp.ok(&["rm", "every"]));
-        assert_clean(&lab, &step);
-    }
+    lab.stops_whatever("fail");
 }
 
 #[test]
 fn a_shim_killed_on_the_way_down_is_replaced_by_the_command() {
     let Some(lab) = Lab::new() else { return };
-    for step in lab.in_the_shim() {
-        lab.up_with(&format!("kill={step}"));
-        let stopped = lab.mp.run(&["stop", "every"]);
-        assert_eq!(stopped.code(), 0, "{step}: {stopped}");
-        drop(lab.mp.ok(&["rm", "every"]));
-        assert_clean(&lab, &step);
-    }
+    lab.stops_whatever("kill");
 }
 
 #[test]
@@ -235,6 +223,17 @@ fn without_a_shim_the_same_steps_are_the_commands() {
 }
 
 impl Lab {
+    /// A stop succeeds at once, whatever happens to the shim at any of its steps.
+    fn stops_whatever(&self, action: &str) {
+        for step in self.in_the_shim() {
+            self.up_with(&format!("{action}={step}"));
+            let stopped = self.mp.run(&["stop", "every"]);
+            assert_eq!(stopped.code(), 0, "{action} {step}: {stopped}");
+            drop(self.mp.ok(&["rm", "every"]));
+            assert_clean(self, &step);
+        }
+    }
+
     /// The steps of a stop.
     fn in_the_shim(&self) -> Vec<String> {
         self.down.iter().filter(|step| !is_removal(step)).cloned().collect()
