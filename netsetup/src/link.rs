@@ -127,7 +127,7 @@ pub(crate) async fn add_bridge(
 }
 
 /// Brings a link up.
-pub(crate) async fn up(net: &Rtnl, index: u32, name: impl ToString) -> Result<(), NetError> {
+pub(crate) async fn up(net: &Rtnl, index: u32, name: impl std::fmt::Display) -> Result<(), NetError> {
     let change = LinkUnspec::new_with_index(index).up().build();
     let done = net
         .handle()

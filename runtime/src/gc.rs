@@ -83,7 +83,7 @@ async fn collect_pod(store: &Store, dir: &PodDir, mode: Mode, found: &mut Vec<St
     }
     found.push(format!("pod {} (uid {}), whose shim died", record.label(), record.uid));
     if mode == Mode::Remove {
-        teardown::sandbox(&store.layout, dir, &record).await?;
+        teardown::take_down(&store.layout, dir, &record).await?;
         teardown::files(store, &record)?;
     }
     Ok(Kept::No)

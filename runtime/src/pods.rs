@@ -207,11 +207,15 @@ pub fn create(store: &Store, plan: &PodPlan, manifest: &Pod, options: &NetworkOp
 /// A stopped pod, ready to be started again from what is on disk.
 ///
 /// # Errors
-/// [`Error::Reported`] when it runs; otherwise when its files cannot be read.
-pub fn restore(dir: PodDir, mut record: Record) -> Result<NewPod, Error> {
-    let Some(lock) = dir.try_lock()? else {
-        return Err(Error::Reported { message: format!("pod {} is running", record.label()), exit_code: 125 });
-    };
+/// [`Error::Reported`] when it runs, or was left by a shim that died; otherwise when its files cannot be read.
+pub fn restore(dir: PodDir, record: Record) -> Result<NewPod, Error> {
+    let refuse = |why: &str| Error::Reported { message: format!("pod {} {why}", record.label()), exit_code: 125 };
+    let Some(lock) = dir.try_lock()? else { return Err(refuse("is running")) };
+    // As it is now that nobody else works on it.
+    let mut record = dir.record()?;
+    if record.stage != Stage::Stopped {
+        return Err(refuse("was left by a shim that died: take it down first, with `minipod stop`"));
+    }
     let plan = dir.plan()?;
     record.stage = Stage::Creating;
     (record.shim, record.pause) = (None, None);
@@ -254,7 +258,7 @@ pub async fn stop(store: &Store, dir: &PodDir, record: &Record, grace: Option<Du
 
 /// Takes down what a dead shim left, and records that.
 async fn take_down(store: &Store, dir: &PodDir, record: Record, _lock: &PodLock) -> Result<(), Error> {
-    teardown::sandbox(&store.layout, dir, &record).await?;
+    teardown::take_down(&store.layout, dir, &record).await?;
     let mut status = dir.status()?;
     status.phase = Some("Failed".to_owned());
     status.reason = Some("ShimDied".to_owned());
@@ -268,12 +272,20 @@ async fn take_down(store: &Store, dir: &PodDir, record: Record, _lock: &PodLock)
 /// # Errors
 /// [`Error::Reported`] when it still runs.
 pub async fn remove(store: &Store, dir: &PodDir, record: &Record) -> Result<(), Error> {
-    let Some(_lock) = dir.try_lock()? else {
-        return Err(Error::Reported { message: format!("pod {} is running: stop it first, or use `minipod rm -f`", record.label()), exit_code: 125 });
+    let _lock = loop {
+        match dir.try_lock()? {
+            Some(lock) => break lock,
+            // A shim that is about to be gone, a `gc` that looks, another `rm`: all of it takes a moment.
+            None if dir.record()?.stage == Stage::Stopped => tokio::time::sleep(LOOK_AGAIN).await,
+            None => {
+                let message = format!("pod {} is running: stop it first, or use `minipod rm -f`", record.label());
+                return Err(Error::Reported { message, exit_code: 125 });
+            }
+        }
     };
     let record = dir.record()?;
     if record.stage != Stage::Stopped {
-        teardown::sandbox(&store.layout, dir, &record).await?;
+        teardown::take_down(&store.layout, dir, &record).await?;
     }
     teardown::files(store, &record)
 }

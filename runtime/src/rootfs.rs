@@ -75,6 +75,10 @@ fn overlay_by_mount(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path
         }
         let names: Vec<PathBuf> = open.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()).into()).collect();
         options = overlay_options(&names, upper, work);
+        if options.len() >= PAGE {
+            // What is behind the page would be cut off without a word.
+            return Err(rustix::io::Errno::TOOBIG);
+        }
     }
     mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_slice()))
         .map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))

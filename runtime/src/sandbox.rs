@@ -162,7 +162,12 @@ pub(crate) fn link_netns(link: &Path, pause: &ProcessId) -> Result<(), Error> {
         std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
     }
     store::remove_file(link)?;
-    symlink(format!("/proc/{}/ns/net", pause.pid), link).map_err(Error::file("link", link))
+    symlink(netns_of(pause), link).map_err(Error::file("link", link))
+}
+
+/// Pause's network namespace, as the link has it.
+pub(crate) fn netns_of(pause: &ProcessId) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/ns/net", pause.pid))
 }
 
 /// Opens pause's network namespace.

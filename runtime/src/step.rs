@@ -21,7 +21,8 @@ pub const TARGET: &str = "minipod::step";
 
 macro_rules! steps {
     ($($(#[doc = $why:literal])+ $step:ident = $name:literal,)+) => {
-        /// A step. The order is that in which they come; steps of several containers are taken side by side.
+        /// A step. The order is that in which they come, but that the cgroups of the first containers are made before pause; steps of
+        /// several containers are taken side by side.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Step {
             $($(#[doc = $why])+ $step,)+

@@ -334,7 +334,7 @@ impl Store {
             Ok(()) => Ok((dir, lock)),
             Err(e) => {
                 // A failure to remove our own few files is the lesser news.
-                if let Err(left) = remove_tree(&dir.path) {
+                if let Err(left) = self.remove_dir(&dir) {
                     tracing::warn!(error = crate::error::chain(&left), "left behind");
                 }
                 Err(e)
@@ -420,6 +420,8 @@ impl Store {
         let trash = self.layout.trash();
         private_dir(&trash)?;
         let gone = trash.join(dir.path.file_name().unwrap_or_default());
+        // Left by who was killed here, and whose directory was made again.
+        remove_tree(&gone)?;
         match fs::rename(&dir.path, &gone) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", &dir.path)(e)),
             _ => remove_tree(&gone),

@@ -8,12 +8,12 @@ use crate::layout::Layout;
 use crate::pods::network;
 use crate::step::{NetworkSteps, Step};
 use crate::store::{PodDir, Record, Store, remove_file, remove_tree};
-use crate::{process, rootfs};
+use crate::{process, rootfs, sandbox};
 
 /// Ends every process of the pod and gives back what it has on the host; its directory and logs stay.
 ///
 /// Goes on past failed steps and reports them together; may be repeated.
-pub(crate) async fn sandbox(layout: &Layout, dir: &PodDir, record: &Record) -> Result<(), Error> {
+pub(crate) async fn take_down(layout: &Layout, dir: &PodDir, record: &Record) -> Result<(), Error> {
     let mut failures = Failures::default();
     let hierarchy = failures.note("detect cgroups", Hierarchy::detect());
     let cgroup = hierarchy.as_ref().and_then(|h| failures.note("open cgroup", Cgroup::at(h, &record.cgroup)));
@@ -29,11 +29,18 @@ pub(crate) async fn sandbox(layout: &Layout, dir: &PodDir, record: &Record) -> R
         // While other pods are in it, it stays.
         failures.take(Step::RemovePodsCgroup, "", || pods.remove_empty());
     }
-    failures.take(Step::UnlinkNetns, "", || remove_file(&record.netns_link));
+    failures.take(Step::UnlinkNetns, "", || unlink_netns(record));
     failures.take(Step::Unmount, "", || unmount(layout, dir, record));
     failures.take(Step::RemoveState, "", || remove_state(dir));
     failures.take(Step::RemoveVolumes, "", || remove_tree(&layout.pod_lib(&record.uid)));
     failures.into_result()
+}
+
+/// Unless it leads to another pod by now: a name may be given anew while something of its last pod is still to be taken down.
+fn unlink_netns(record: &Record) -> Result<(), Error> {
+    let ours = record.pause.map(|pause| sandbox::netns_of(&pause));
+    let leads_to = std::fs::read_link(&record.netns_link).ok();
+    if leads_to.is_some() && leads_to == ours { remove_file(&record.netns_link) } else { Ok(()) }
 }
 
 /// Mounts live in the shim's mount namespace: for anybody else there is nothing to unmount.

@@ -36,7 +36,18 @@ impl Start {
 /// Starts pods from what is on disk and waits until they have started.
 pub(crate) fn again(global: &Global, store: &Store, pods: Vec<Pod>) -> Result<(), Error> {
     let names: Vec<String> = pods.iter().map(|(_, record)| short_name(record)).collect();
-    let new: Vec<NewPod> = pods.into_iter().map(|(dir, record)| restore(dir, record)).collect::<Result<_, _>>()?;
+    let (mut new, mut failures): (Vec<NewPod>, Vec<Error>) = (Vec::new(), Vec::new());
+    for (dir, record) in pods {
+        match restore(dir, record) {
+            Ok(pod) => new.push(pod),
+            Err(e) => failures.push(e.into()),
+        }
+    }
+    if !failures.is_empty() {
+        // All or none: the others are stopped again.
+        failures.extend(new.into_iter().filter_map(|pod| pod.discard(store).err()).map(Error::from));
+        return Error::all(failures);
+    }
     let mut starting = spawn(store, new)?;
     block_on(async { all_started(&mut starting, &Display::new(global, names.len())).await })?;
     print(&names.iter().map(|name| format!("pod/{name} started\n")).collect::<String>())

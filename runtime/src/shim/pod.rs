@@ -139,8 +139,10 @@ impl Pod {
     }
 
     async fn run_init(&self, container: &Container) -> Result<(), NotStarted> {
-        let prepared = container.create(self).await?;
+        let prepared = container.create(self).await;
+        // Why pause could not be is the better reason.
         self.pause_ready()?;
+        let prepared = prepared?;
         container.start(self, prepared).await?;
         container.supervise(self).await;
         if self.is_stopping() {
@@ -167,10 +169,10 @@ impl Pod {
                 Err(e) => failed = failed.or(Some(e)),
             }
         }
+        self.pause_ready()?;
         if let Some(e) = failed {
             return Err(e.into());
         }
-        self.pause_ready()?;
         for (container, prepared) in self.app.iter().zip(prepared) {
             if self.is_stopping() {
                 return Err(NotStarted::Stopped);
@@ -220,7 +222,8 @@ impl Pod {
     fn create_sandbox(&self) -> Result<(), Error> {
         let cgroup_path = self.record.borrow().cgroup.clone();
         Step::PodCgroup.take("", || Cgroup::create(&self.hierarchy, &cgroup_path, &Limits::default()))?;
-        let pause_path = format!("{cgroup_path}/pause");
+        // No container can be called so.
+        let pause_path = format!("{cgroup_path}/_pause");
         let cgroup = Step::PauseCgroup.take("", || Cgroup::create(&self.hierarchy, &pause_path, &Limits::default()))?;
         // Before pause joins its own: on v1 that holds the kernel's lock on cgroups for as long as it waits for RCU.
         for container in if self.init.is_empty() { &self.app[..] } else { &self.init[..1] } {
@@ -363,13 +366,14 @@ impl Pod {
 
     /// Ends containers that a start which failed has left running or created.
     pub(crate) async fn finish_containers(&self) {
-        for container in self.init.iter().chain(&self.app) {
+        join_all(self.init.iter().chain(&self.app).map(|container| async move {
             if container.running.borrow().is_some() {
                 container.supervise(self).await;
             } else {
                 container.clean_up(self).await;
             }
-        }
+        }))
+        .await;
     }
 
     /// Takes everything down and records it.
@@ -379,7 +383,7 @@ impl Pod {
         // From here on pause ends because we end it.
         self.finished.set(true);
         let record = self.record.borrow().clone();
-        let mut result = teardown::sandbox(&self.store.layout, &self.dir, &record).await;
+        let mut result = teardown::take_down(&self.store.layout, &self.dir, &record).await;
         self.sandbox.borrow_mut().take();
         self.publish();
         if result.is_ok() {
