@@ -145,3 +145,45 @@ fn init_containers_run_before_in_order() {
     assert_eq!(output.code(), 6, "{output}");
     assert!(!output.stdout.contains("never"), "{output}");
 }
+
+#[test]
+fn several_pods_are_started_all_or_none() {
+    let Some(mp) = Minipod::new() else { return };
+    for name in ["a", "b"] {
+        mp.up(&pod(name, &[container("c", FOREVER)]));
+    }
+    mp.ok(&["stop", "a"]);
+    let said = mp.fails(125, &["start", "a", "b"]);
+    assert!(said.contains("default/b is running"), "{said}");
+    // The other is as it was: stopped, and not what a dead shim left.
+    mp.ok(&["gc"]);
+    mp.ok(&["start", "a"]);
+    assert_eq!(mp.sh("a", "echo back"), "back");
+}
+
+#[test]
+fn a_pod_whose_shim_died_is_not_started_beside_what_is_left_of_it() {
+    let Some(mp) = Minipod::new() else { return };
+    mp.up(&with(pod("orphan", &[container("c", FOREVER)]), json!({ "spec": { "hostNetwork": true } })));
+    let (shim, process) = (mp.shim("orphan"), mp.container("orphan", "c"));
+    shim.kill();
+    eventually(LIMIT, "the shim is dead", || (!shim.lives()).then_some(()));
+    let said = mp.fails(125, &["start", "orphan"]);
+    assert!(said.contains("minipod stop"), "{said}");
+    assert!(process.lives(), "what runs is not touched");
+    mp.ok(&["stop", "orphan"]);
+    assert!(!process.lives());
+    mp.ok(&["start", "orphan"]);
+    assert_eq!(mp.sh("orphan", "echo back"), "back");
+}
+
+#[test]
+fn a_container_may_be_called_pause() {
+    let Some(mp) = Minipod::new() else { return };
+    let never = json!({ "spec": { "restartPolicy": "Never" } });
+    mp.up(&with(pod("odd", &[container("pause", "exit 3"), container("other", FOREVER)]), never));
+    eventually(LIMIT, "it ends", || mp.status("odd", "pause")["state"]["terminated"].is_object().then_some(()));
+    // Its cgroup is not the pause process's, and went alone.
+    assert!(mp.pause("odd").lives());
+    assert_eq!(mp.sh("odd/other", "echo alive"), "alive");
+}

@@ -168,7 +168,7 @@ fn check_target(target: &str, at: &str, report: &mut Report<'_>) {
         report.error(at, format!("{target:?} is not absolute: it has to start with '/'"));
     } else if has_parent(path) {
         report.error(at, format!("{target:?} must not hold '..'"));
-    } else if path == Path::new("/") || path == Path::new("/dev") || path.starts_with("/proc") {
+    } else if path == Path::new("/") || path.starts_with("/proc") {
         report.error(at, format!("{target:?} cannot be covered by a volume"));
     }
 }
