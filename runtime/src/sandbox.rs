@@ -100,7 +100,7 @@ impl Sandbox {
 
     /// The path by which a container joins one of pause's namespaces.
     pub(crate) fn namespace(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/{name}", self.pause.pid))
+        namespace_of(&self.pause, name)
     }
 }
 
@@ -162,12 +162,12 @@ pub(crate) fn link_netns(link: &Path, pause: &ProcessId) -> Result<(), Error> {
         std::fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
     }
     store::remove_file(link)?;
-    symlink(netns_of(pause), link).map_err(Error::file("link", link))
+    symlink(namespace_of(pause, "net"), link).map_err(Error::file("link", link))
 }
 
-/// Pause's network namespace, as the link has it.
-pub(crate) fn netns_of(pause: &ProcessId) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/ns/net", pause.pid))
+/// The path of one of a pause's namespaces.
+pub(crate) fn namespace_of(pause: &ProcessId, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/ns/{name}", pause.pid))
 }
 
 /// Opens pause's network namespace.

@@ -38,7 +38,7 @@ pub(crate) async fn take_down(layout: &Layout, dir: &PodDir, record: &Record) ->
 
 /// Unless it leads to another pod by now: a name may be given anew while something of its last pod is still to be taken down.
 fn unlink_netns(record: &Record) -> Result<(), Error> {
-    let ours = record.pause.map(|pause| sandbox::netns_of(&pause));
+    let ours = record.pause.map(|pause| sandbox::namespace_of(&pause, "net"));
     let leads_to = std::fs::read_link(&record.netns_link).ok();
     if leads_to.is_some() && leads_to == ours { remove_file(&record.netns_link) } else { Ok(()) }
 }

@@ -454,7 +454,7 @@ impl Container {
         self.warn("not cleaned up", failures);
     }
 
-    /// Of a container that could not be made, with what is in it.
+    /// With what is in it: nothing, unless the container could not be made or started.
     async fn remove_cgroup(&self, pod: &Pod) -> Result<(), Error> {
         Ok(Cgroup::at(&pod.hierarchy, &self.cgroup_path(pod))?.end().await?)
     }
