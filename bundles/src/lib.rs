@@ -1,5 +1,6 @@
 //! Pod manifests and images in, OCI bundles out. Starts no process and enters no namespace.
 
+pub mod cancel;
 pub mod image;
 pub mod manifest;
 pub mod pause;

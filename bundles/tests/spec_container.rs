@@ -26,6 +26,7 @@ fn plan(spec: &str, container: &str, image: ImageConfig) -> PodPlan {
         names: vec![],
         id: String::new(),
         digest: String::new(),
+        digests: Vec::new(),
         layers: vec![],
         config: image,
         size: 0,

@@ -92,7 +92,7 @@ async fn follow(store: &Store, starting: &mut Starting, display: &Display, print
     };
     let (outcome, end) = tokio::join!(starting.outcome(display), end);
     match (outcome?, end?, shared.why.get()) {
-        (Outcome::Failed { .. }, _, Some(Why::Signal(number))) => Ok(128 + number),
+        (Outcome::Failed { .. }, _, Some(Why::Signal(number))) => Ok(exit::by_signal(number)),
         (Outcome::Failed { .. }, _, Some(Why::TimeLimit)) => Ok(exit::TIMEOUT),
         (Outcome::Failed { message, exit_code, .. }, _, None) => Err(Error::Told { message, code: exit_code }),
         (Outcome::Started, Some(End::Finished(status) | End::Removed(status)), _) => Ok(pod_exit(&status)),

@@ -80,6 +80,9 @@ pub(crate) enum Error {
         /// How long, as the user gave it.
         after: String,
     },
+    /// A signal ended the work before it was done; nothing of it is left.
+    #[error("interrupted: nothing was changed")]
+    Interrupted(u8),
     /// Standard output is closed or full.
     #[error("write to standard output")]
     Output(#[source] io::Error),
@@ -123,6 +126,7 @@ impl Error {
             Self::Runtime(e) => e.exit_code(),
             Self::Told { code, .. } => *code,
             Self::Timeout { .. } => exit::TIMEOUT,
+            Self::Interrupted(signal) => exit::by_signal(*signal),
             Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => exit::BROKEN_PIPE,
             Self::Several(all) => all.first().map_or(exit::OWN, Self::exit_code),
             _ => exit::OWN,

@@ -1,10 +1,10 @@
 //! Finds the images of pods in the store.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use bundles::image::{Hold, ImageStore};
+use bundles::image::{Hold, ImageStore, Usage};
 use bundles::plan::{PodPlan, RootSource};
 use runtime::layout::Layout;
 use runtime::store::Store;
@@ -47,32 +47,67 @@ pub(crate) fn resolve(layout: &Layout, plans: &mut [&mut PodPlan]) -> Result<Opt
     Error::all(failures).map(|()| Some(hold))
 }
 
-/// The layers that pods on disk use, stopped ones included: they can be started again.
-fn layers_in_use(pods: &Store) -> Result<HashSet<PathBuf>, Error> {
-    let mut used = HashSet::new();
-    for (dir, _) in pods.list()? {
-        let plan = match dir.plan().map_err(Error::from) {
-            Err(e) if crate::pods::is_gone(&e) => continue,
-            other => other?,
-        };
-        for container in plan.init_containers.into_iter().chain(plan.containers) {
-            if let RootSource::Image(image) = container.root {
-                used.extend(image.layers);
-            }
-        }
-    }
-    Ok(used)
+/// What the pods on disk use, stopped ones included: they can be started again.
+#[derive(Debug, Default)]
+struct Used {
+    layers: HashSet<PathBuf>,
+    /// Names of pods by the id of an image.
+    pods: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Whether a pod uses a layer. Looked up when first asked, which is under the image store's locks: a pod that starts
-/// before that is seen, one that starts after it finds its layers gone before it has begun. What cannot be looked up is in use.
-pub(crate) fn in_use(pods: &Store) -> impl Fn(&Path) -> bool {
-    let used = OnceCell::new();
-    move |layer| match used.get_or_init(|| layers_in_use(pods)) {
-        Ok(used) => used.contains(layer),
-        Err(error) => {
-            tracing::warn!(%error, "pods not readable: no layer is removed");
-            true
+impl Used {
+    fn read(pods: &Store) -> Result<Self, Error> {
+        let mut used = Self::default();
+        for (dir, record) in pods.list()? {
+            let plan = match dir.plan().map_err(Error::from) {
+                Err(e) if crate::pods::is_gone(&e) => continue,
+                other => other?,
+            };
+            let roots = plan.init_containers.iter().chain(&plan.containers).map(|container| &container.root);
+            for image in roots.filter_map(|root| if let RootSource::Image(image) = root { Some(image) } else { None }) {
+                used.layers.extend(image.layers.iter().cloned());
+                used.pods.entry(image.id.clone()).or_default().insert(record.label());
+            }
         }
+        Ok(used)
+    }
+}
+
+/// What pods use, looked up when it is first asked for: that is under the image store's locks. A pod that starts before is
+/// seen, one that starts after finds its image gone before it has begun. What cannot be looked up is in use.
+#[derive(Debug)]
+pub(crate) struct Pods<'a> {
+    store: &'a Store,
+    used: OnceCell<Option<Used>>,
+}
+
+impl<'a> Pods<'a> {
+    /// Of this installation.
+    pub(crate) fn of(store: &'a Store) -> Self {
+        Self { store, used: OnceCell::new() }
+    }
+
+    fn used(&self) -> Option<&Used> {
+        let look = || match Used::read(self.store) {
+            Ok(used) => Some(used),
+            Err(error) => {
+                tracing::warn!(%error, "pods not readable: no image is removed");
+                None
+            }
+        };
+        self.used.get_or_init(look).as_ref()
+    }
+}
+
+impl Usage for Pods<'_> {
+    fn pods(&self, id: &str) -> Vec<String> {
+        match self.used() {
+            Some(used) => used.pods.get(id).into_iter().flatten().map(|pod| format!("pod {pod}")).collect(),
+            None => vec!["pods that cannot be read".to_owned()],
+        }
+    }
+
+    fn layer(&self, files: &Path) -> bool {
+        self.used().is_none_or(|used| used.layers.contains(files))
     }
 }

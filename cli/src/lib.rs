@@ -16,6 +16,7 @@ mod following;
 mod images;
 mod layers;
 mod manifests;
+mod meter;
 mod output;
 mod pods;
 mod selector;

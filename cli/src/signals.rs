@@ -1,9 +1,15 @@
-//! SIGINT, SIGTERM and SIGHUP to `run`: held back while shims are forked, then taken one by one.
+//! SIGINT, SIGTERM and SIGHUP: held back while shims are forked, then taken one by one; or ending work on other threads.
 
+use std::thread;
+
+use bundles::cancel::Cancel;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Name, pthread_sigmask};
 use rustix::process::Signal;
+use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::exit;
+use crate::tasks::block_on;
 
 /// Keeps signals waiting, from before the first fork on: none is lost between that and [`Held::listen`], and none ends us
 /// while a pod has nobody to stop it. (Shims clear their mask.)
@@ -26,6 +32,42 @@ impl Held {
     pub(crate) fn listen(self) -> Result<Signals, Error> {
         let signals = runtime::signal::Signals::of(&[Signal::INT, Signal::TERM, Signal::HUP]);
         signals.map(Signals).map_err(|e| Error::System("listen to signals", e))
+    }
+}
+
+/// Does work on another thread, which may have threads of its own, and ends it when a signal comes. When it is over, this process has
+/// one thread again, and signals do what they did before.
+///
+/// # Errors
+/// [`Error::Interrupted`] when a signal came and the work failed. A second signal ends the process at once.
+pub(crate) fn interruptible<T: Send>(cancel: &Cancel, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    let before = SigSet::thread_get_mask().map_err(|e| Error::System("look at the mask of signals", e.into()))?;
+    let held = Held::new()?;
+    let (tell, mut finished) = oneshot::channel();
+    let (result, number) = thread::scope(|scope| {
+        scope.spawn(|| tell.send(work()).ok());
+        block_on(async {
+            let mut signals = held.listen()?;
+            let mut number = None;
+            loop {
+                tokio::select! {
+                    result = &mut finished => break Ok((result, number)),
+                    signal = signals.next() => {
+                        if let Some(first) = number.replace(signal) {
+                            std::process::exit(exit::by_signal(first).into());
+                        }
+                        cancel.cancel();
+                    }
+                }
+            }
+        })
+    })?;
+    before.thread_set_mask().map_err(|e| Error::System("unblock signals", e.into()))?;
+    match (result, number) {
+        (Ok(Err(_)), Some(number)) => Err(Error::Interrupted(number)),
+        (Ok(result), _) => result,
+        // The scope has told of a panic.
+        (Err(_), _) => Err(Error::Usage("a thread ended without a result".to_owned())),
     }
 }
 

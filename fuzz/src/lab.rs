@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use bundles::image::{Image, ImageError, ImageStore, Limits};
+use bundles::image::{Force, Image, ImageError, ImageStore, Limits, Unused, Watch};
 use tempfile::TempDir;
 
 /// Small enough that inputs of some kilobytes reach them.
@@ -51,7 +51,7 @@ impl Lab {
     pub fn load(&self, archive: &[u8]) -> Result<Vec<Image>, ImageError> {
         let path = self.dir.path().join("archive");
         fs::write(&path, archive).expect("write the archive");
-        let loaded = self.store.load(&path, &mut |_| {});
+        let loaded = self.store.load(&path, Watch::nobody());
         assert_eq!(outside(self.dir.path()), self.outside, "something outside the store was touched");
         assert_eq!(self.left("tmp"), 0, "work was left behind");
         match &loaded {
@@ -64,7 +64,7 @@ impl Lab {
     /// Removes all images and checks that nothing of them is left.
     pub fn empty(&self) {
         for image in self.store.list().expect("list the images") {
-            self.store.remove(&image.digest, &|_| false).expect("remove an image");
+            self.store.remove(&image.digest, &Unused, Force::No).expect("remove an image");
         }
         self.check_empty();
     }

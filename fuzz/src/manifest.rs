@@ -76,6 +76,7 @@ fn check_spec(plan: &PodPlan, container: &ContainerPlan) {
             names: Vec::new(),
             id: String::new(),
             digest: String::new(),
+            digests: Vec::new(),
             layers: Vec::new(),
             config,
             size: 0,

@@ -1,21 +1,22 @@
 //! Files of an image archive by name: a tar or a directory.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 
 use super::compression::{self, Decoded};
-use super::digest::{Digest, Hashing};
-use super::error::{ImageError, LayerError, sys};
+use super::digest::Digest;
+use super::error::{ImageError, LayerError, Origin, sys};
 use super::inroot;
 use super::limits::Limits;
+use super::source::{LayerSource, Source};
 use super::tarball::{Kind, TarReader};
 
 /// An archive whose files can be read in any order.
@@ -25,7 +26,7 @@ pub(super) struct Archive {
     document_limit: u64,
     documents_limit: u64,
     /// Bytes of documents that may still be read.
-    documents_left: Cell<u64>,
+    documents_left: AtomicU64,
 }
 
 enum Content {
@@ -68,7 +69,7 @@ impl Archive {
             Content::Tar(file, members)
         };
         let (document_limit, documents_limit) = (limits.document_bytes, limits.documents_bytes);
-        Ok(Self { path: path.to_owned(), content, document_limit, documents_limit, documents_left: Cell::new(documents_limit) })
+        Ok(Self { path: path.to_owned(), content, document_limit, documents_limit, documents_left: AtomicU64::new(documents_limit) })
     }
 
     /// Whether it has a file of this name.
@@ -77,8 +78,8 @@ impl Archive {
     }
 
     /// A file to read and its size.
-    pub(super) fn open_file(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), ImageError> {
-        let fail = |source: io::Error| ImageError::ArchiveEntry { archive: self.path.clone(), entry: name.to_owned(), source };
+    pub(super) fn open_file(&self, name: &str) -> Result<(Box<dyn Read + Send + '_>, u64), ImageError> {
+        let fail = |source: io::Error| ImageError::Read { origin: self.origin(), entry: name.to_owned(), source };
         match &self.content {
             Content::Directory(dir) => {
                 // NONBLOCK: a fifo put there must not stop us.
@@ -113,16 +114,14 @@ impl Archive {
             return Err(self.bad(format!("{name} has {size} bytes, more than {} (the limit)", self.document_limit)));
         }
         // Indexes can refer to each other so often that reading them would never end.
-        let left = self.documents_left.get().checked_sub(size.max(LEAST_DOCUMENT));
-        self.documents_left.set(left.ok_or_else(|| {
-            self.bad(format!("its documents, as often as they refer to each other, have more than {} bytes (the limit)", self.documents_limit))
-        })?);
+        let take = |left: u64| left.checked_sub(size.max(LEAST_DOCUMENT));
+        if self.documents_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            let limit = self.documents_limit;
+            return Err(self.bad(format!("its documents, as often as they refer to each other, have more than {limit} bytes (the limit)")));
+        }
         let mut text = Vec::new();
-        reader.take(self.document_limit).read_to_end(&mut text).map_err(|source| ImageError::ArchiveEntry {
-            archive: self.path.clone(),
-            entry: name.to_owned(),
-            source,
-        })?;
+        let fail = |source| ImageError::Read { origin: self.origin(), entry: name.to_owned(), source };
+        reader.take(self.document_limit).read_to_end(&mut text).map_err(fail)?;
         Ok(text)
     }
 
@@ -132,56 +131,28 @@ impl Archive {
         let found = Digest::of(&text);
         if found != *expected {
             let subject = name.to_owned();
-            return Err(ImageError::Digest { path: self.path.clone(), subject, expected: *expected, found });
+            return Err(ImageError::Digest { origin: self.origin(), subject, expected: *expected, found });
         }
         Ok(text)
     }
 
     /// Reads JSON.
     pub(super) fn parse<T: DeserializeOwned>(&self, name: &str, text: &[u8]) -> Result<T, ImageError> {
-        serde_json::from_slice(text).map_err(|source| ImageError::Json {
-            path: self.path.clone(),
-            document: name.to_owned(),
-            source,
-        })
+        serde_json::from_slice(text).map_err(|source| ImageError::Json { origin: self.origin(), document: name.to_owned(), source })
     }
 
     pub(super) fn bad(&self, why: impl Into<String>) -> ImageError {
-        ImageError::Archive { archive: self.path.clone(), why: why.into() }
+        ImageError::Bad { origin: self.origin(), why: why.into() }
     }
 }
 
-/// A layer of an archive, as stored.
-pub(super) struct Blob<'a> {
-    pub(super) archive: &'a Path,
-    pub(super) source: &'a Archive,
-    /// Its name in the archive.
-    pub(super) name: &'a str,
-    /// Its digest and size as stored, when a manifest says.
-    pub(super) descriptor: Option<(Digest, u64)>,
-}
-
-impl<'a> Blob<'a> {
-    pub(super) fn open(&self) -> Result<Box<dyn Read + 'a>, ImageError> {
-        self.source.open_file(self.name).map(|(reader, _)| reader)
+impl Source for Archive {
+    fn origin(&self) -> Origin {
+        Origin::Archive(self.path.clone())
     }
 
-    /// Reads the rest of the blob and compares.
-    pub(super) fn check(&self, stored: Hashing<impl Read>) -> Result<(), ImageError> {
-        let Some((expected, size)) = self.descriptor else { return Ok(()) };
-        let (found, length) = stored.finish().map_err(|source| ImageError::ArchiveEntry {
-            archive: self.archive.to_owned(),
-            entry: self.name.to_owned(),
-            source,
-        })?;
-        if found != expected {
-            let subject = format!("layer {}", self.name);
-            return Err(ImageError::Digest { path: self.archive.to_owned(), subject, expected, found });
-        }
-        if length != size {
-            return Err(self.source.bad(format!("layer {} has {length} bytes, its manifest says {size}", self.name)));
-        }
-        Ok(())
+    fn open(&self, layer: &LayerSource) -> Result<(Box<dyn Read + Send + '_>, u64), ImageError> {
+        self.open_file(&layer.name)
     }
 }
 
@@ -238,7 +209,7 @@ fn seekable(
     }
     if done > limits.archive_bytes {
         let why = format!("it decompresses to more than {} bytes (the limit)", limits.archive_bytes);
-        return Err(ImageError::Archive { archive: path.to_owned(), why });
+        return Err(ImageError::Bad { origin: Origin::Archive(path.to_owned()), why });
     }
     io::Seek::rewind(&mut &copy).map_err(sys("rewind a file in", spool))?;
     Ok(copy)
@@ -246,7 +217,7 @@ fn seekable(
 
 /// Where each file of a tar is. Of several with one name the last counts, as when it is extracted.
 fn members(file: &File, path: &Path, limits: &Limits) -> Result<HashMap<String, Member>, ImageError> {
-    let bad = |why: String| ImageError::Archive { archive: path.to_owned(), why };
+    let bad = |why: String| ImageError::Bad { origin: Origin::Archive(path.to_owned()), why };
     let mut tar = TarReader::new(file, limits);
     let mut members = HashMap::new();
     let mut count = 0;

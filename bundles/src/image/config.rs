@@ -62,18 +62,6 @@ impl Configuration {
     }
 }
 
-/// This machine's architecture in Go's words, as images name it.
-pub(super) fn host_architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        same => same,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

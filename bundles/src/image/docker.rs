@@ -11,8 +11,8 @@ use super::config::Configuration;
 use super::digest::Digest;
 use super::error::ImageError;
 use super::limits::Limits;
-use super::load::{Found, LayerSource};
 use super::reference::Reference;
+use super::source::{Found, LayerSource};
 
 pub(super) const MANIFEST: &str = "manifest.json";
 
@@ -76,5 +76,5 @@ fn image(archive: &Archive, item: Item) -> Result<Found, ImageError> {
     }
     let layers = diff_ids.iter().zip(item.layers);
     let layers = layers.map(|(diff_id, name)| LayerSource { name, diff_id: *diff_id, descriptor: None }).collect();
-    Ok(Found { names: names(item.repo_tags)?, config, parsed, manifest: None, layers })
+    Ok(Found { names: names(item.repo_tags)?, digests: Vec::new(), config, parsed, manifest: None, layers })
 }

@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use super::config::host_architecture;
 use super::digest::{Digest, Hashing};
 use super::error::{ImageError, sys};
-use super::load::{WorkDir, plain_manifest, remove_dir};
 use super::lock::{Hold, Lock, Share};
+use super::manifest;
+use super::platform::host_architecture;
+use super::work::{WorkDir, remove_dir};
 use super::{Image, ImageConfig};
 use crate::toolbox;
 
@@ -94,12 +95,13 @@ pub(super) fn image(root: &Path, program: &Program) -> Result<Image, ImageError>
     });
     let document = document.to_string().into_bytes();
     let id = Digest::of(&document);
-    let manifest = plain_manifest(id, document.len(), std::iter::once((key, program.size)));
+    let manifest = manifest::plain(id, document.len(), std::iter::once((key, program.size)));
     Ok(Image {
         reference: EMBEDDED_NAME.to_owned(),
         names: vec![EMBEDDED_NAME.to_owned()],
         id: id.to_string(),
         digest: Digest::of(&manifest).to_string(),
+        digests: Vec::new(),
         layers: vec![directory(root, &key).join("fs")],
         config,
         size: program.size,

@@ -1,5 +1,6 @@
 //! What goes wrong with images.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -42,39 +43,39 @@ pub enum ImageError {
         /// What it could be.
         candidates: Vec<String>,
     },
-    /// An archive that is not what it should be.
-    #[error("image archive {archive}: {}", printable(.why), archive = .archive.display())]
-    Archive {
-        /// The archive.
-        archive: PathBuf,
+    /// An image or archive that is not what it should be.
+    #[error("{origin}: {}", printable(.why))]
+    Bad {
+        /// Where it came from.
+        origin: Origin,
         /// What is wrong with it.
         why: String,
     },
-    /// An entry of an archive that cannot be read.
-    #[error("image archive {archive}: read {}", printable(.entry), archive = .archive.display())]
-    ArchiveEntry {
-        /// The archive.
-        archive: PathBuf,
-        /// Name of the entry.
+    /// A part that cannot be read.
+    #[error("{origin}: read {}", printable(.entry))]
+    Read {
+        /// Where it was to come from.
+        origin: Origin,
+        /// Name of the part.
         entry: String,
         /// Why.
         source: io::Error,
     },
-    /// A document of an archive or of the store that does not parse.
-    #[error("{path}: {} is not what it should be", printable(.document), path = .path.display())]
+    /// A document that does not parse.
+    #[error("{origin}: {} is not what it should be", printable(.document))]
     Json {
-        /// The archive or store.
-        path: PathBuf,
+        /// Where it came from.
+        origin: Origin,
         /// Which document.
         document: String,
         /// Where and why.
         source: serde_json::Error,
     },
     /// Content that is not what its digest says: damaged or tampered with.
-    #[error("{path}: {} is damaged: expected {expected}, found {found}", printable(.subject), path = .path.display())]
+    #[error("{origin}: {} is damaged: expected {expected}, found {found}", printable(.subject))]
     Digest {
-        /// The archive or store.
-        path: PathBuf,
+        /// Where it came from.
+        origin: Origin,
         /// What was read.
         subject: String,
         /// What its digest should be.
@@ -82,21 +83,21 @@ pub enum ImageError {
         /// What it is.
         found: Digest,
     },
-    /// No image for this machine among several.
-    #[error("image archive {archive}: no image for {wanted}; it has {}", printable(&.available.join(", ")), archive = .archive.display())]
+    /// No image for this machine.
+    #[error("{origin}: no image for {wanted}; it has {}", printable(&.available.join(", ")))]
     Platform {
-        /// The archive.
-        archive: PathBuf,
-        /// This machine.
+        /// Where it was looked for.
+        origin: Origin,
+        /// This machine, or what was asked for.
         wanted: String,
         /// What there is.
         available: Vec<String>,
     },
     /// A layer that cannot be unpacked.
-    #[error("unpack layer {} of {archive}", printable(.layer), archive = .archive.display())]
+    #[error("unpack layer {} of {origin}", printable(.layer))]
     Layer {
-        /// The archive.
-        archive: PathBuf,
+        /// Where it came from.
+        origin: Origin,
         /// Digest or name of the layer.
         layer: String,
         /// Why.
@@ -119,6 +120,17 @@ pub enum ImageError {
         /// What differs.
         why: String,
     },
+    /// The last name of an image that pods use was to be removed.
+    #[error("image {image} is used by {}: remove them first, or take the name away with --force", .pods.join(", "))]
+    InUse {
+        /// Name of the image.
+        image: String,
+        /// The pods, as people name them.
+        pods: Vec<String>,
+    },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Cancelled,
     /// A user or group an image does not have.
     #[error("user `{user}`: {why}")]
     User {
@@ -127,6 +139,27 @@ pub enum ImageError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+/// Where content came from or was to come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An archive or an OCI layout.
+    Archive(PathBuf),
+    /// A registry, by the name of the image there.
+    Registry(String),
+    /// The store itself.
+    Store(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Archive(path) => write!(f, "image archive {}", path.display()),
+            Self::Registry(name) => write!(f, "image {name}"),
+            Self::Store(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// A failure while a layer is unpacked.

@@ -1,6 +1,6 @@
 //! `index.json`: what the store knows by which name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::error::{ImageError, sys};
+use super::error::{ImageError, Origin, sys};
 use super::lock::{Lock, Share};
 
 const FILE: &str = "index.json";
@@ -32,6 +32,9 @@ pub(super) struct Record {
     pub(super) layers: Vec<Digest>,
     /// Unpacked bytes.
     pub(super) size: u64,
+    /// `repository@digest`, by what registries know it: its own digest and those of indexes that led to it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) digests: BTreeSet<String>,
 }
 
 impl Default for Index {
@@ -49,7 +52,7 @@ impl Index {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(e) => return Err(sys("read", path)(e)),
         };
-        serde_json::from_slice(&text).map_err(|source| ImageError::Json { path, document: "the index of images".into(), source })
+        serde_json::from_slice(&text).map_err(|source| ImageError::Json { origin: Origin::Store(path), document: "the index of images".into(), source })
     }
 
     /// Reads, changes and replaces it under its lock. Nothing is written when `change` fails.

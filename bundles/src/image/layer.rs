@@ -1,21 +1,25 @@
 //! Unpacked layers on disk.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::archive::Blob;
 use super::compression;
 use super::digest::{Digest, Hashing};
-use super::error::{ImageError, LayerError, sys};
+use super::error::{ImageError, LayerError, Origin, sys};
 use super::inroot;
 use super::limits::Limits;
+use super::source::{LayerSource, Source};
 use super::tarball::{Forward, TarReader};
 use super::unpack;
 
-const RECORD: &str = "layer.json";
+/// The record of a layer whose files are known to be on disk.
+const SEALED: &str = "layer.json";
+/// The record of a layer no image of the index has had yet.
+const FRESH: &str = "fresh.json";
 
 /// What is remembered of a layer beside its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +29,13 @@ pub(super) struct LayerRecord {
     pub(super) entries: u64,
     /// Bytes of its uncompressed tar.
     pub(super) tar_bytes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Fresh {
+    #[serde(flatten)]
+    record: LayerRecord,
+    boot: String,
 }
 
 /// Where layer `diff_id` is, or would be.
@@ -37,64 +48,119 @@ pub(super) fn files(root: &Path, diff_id: &Digest) -> PathBuf {
     dir(root, diff_id).join("fs")
 }
 
-/// The record of a layer that is in the store.
+/// The record of a layer that is in the store; none of one that a power cut may have damaged.
 pub(super) fn read_record(root: &Path, diff_id: &Digest) -> Result<Option<LayerRecord>, ImageError> {
-    let path = dir(root, diff_id).join(RECORD);
-    match fs::read(&path) {
+    let dir = dir(root, diff_id);
+    if let Some(sealed) = read_json(&dir.join(SEALED))? {
+        return Ok(Some(sealed));
+    }
+    let fresh: Option<Fresh> = read_json(&dir.join(FRESH))?;
+    match fresh {
+        Some(fresh) if fresh.boot == boot()? => Ok(Some(fresh.record)),
+        Some(_) => Ok(None),
+        // Sealed since the first look.
+        None => read_json(&dir.join(SEALED)),
+    }
+}
+
+/// Gives an unpacked layer its record; it counts until this machine is started anew, for its files may not be on disk yet.
+pub(super) fn write_fresh(unpacked: &Path, record: LayerRecord) -> Result<(), ImageError> {
+    let path = unpacked.join(FRESH);
+    let text = serde_json::to_vec(&Fresh { record, boot: boot()? }).map_err(|e| sys("write", &path)(io::Error::from(e)))?;
+    fs::write(&path, text).map_err(sys("write", path))
+}
+
+/// Makes a layer of the store count for ever: its files are on disk.
+pub(super) fn seal(root: &Path, diff_id: &Digest) -> Result<(), ImageError> {
+    let dir = dir(root, diff_id);
+    match fs::rename(dir.join(FRESH), dir.join(SEALED)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && dir.join(SEALED).exists() => Ok(()),
+        other => other.map_err(sys("seal layer", dir)),
+    }
+}
+
+/// Changes with every start of the machine.
+///
+/// man: proc(5), /proc/sys/kernel/random/boot_id
+fn boot() -> Result<String, ImageError> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    fs::read_to_string(path).map_err(sys("read", path))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+    match fs::read(path) {
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
-            .map_err(|source| ImageError::Json { path, document: "the record of a layer".into(), source }),
+            .map_err(|source| ImageError::Json { origin: Origin::Store(path.to_owned()), document: "the record of a layer".into(), source }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(sys("read", path)(e)),
     }
 }
 
-/// Unpacks `blob` into the new directory `to` and checks both digests: of the blob as stored, when it is known, and of the
-/// uncompressed tar.
+/// Unpacks a layer of `source` into the new directory `to` and checks both digests: of the layer as stored, when it is known,
+/// and of the uncompressed tar. `progress` hears how many bytes have been read; when it says no, the work ends.
 pub(super) fn unpack(
-    blob: Blob<'_>,
-    diff_id: &Digest,
+    source: &dyn Source,
+    layer: &LayerSource,
     to: &Path,
     limits: &Limits,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(Bytes) -> io::Result<()>,
 ) -> Result<LayerRecord, ImageError> {
-    fs::create_dir(to).map_err(sys("create", to))?;
     let files = to.join("fs");
-    fs::create_dir(&files).map_err(sys("create", &files))?;
+    DirBuilder::new().recursive(true).create(&files).map_err(sys("create", &files))?;
     let root = inroot::open_dir(&files).map_err(sys("open", &files))?;
     rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755)).map_err(sys("set the mode of", &files))?;
-    let fail = |source| ImageError::Layer {
-        archive: blob.archive.to_owned(),
-        layer: blob.name.to_owned(),
-        source: Box::new(source),
-    };
-    let mut stored = Hashing::new(Counting { inner: blob.open()?, done: 0, told: 0, progress });
-    let decoded = compression::decode(&mut stored).map_err(|e| fail(LayerError::Read(e)))?;
+    let fail = |cause| ImageError::Layer { origin: source.origin(), layer: layer.name.clone(), source: Box::new(cause) };
+    let unreadable = |e: io::Error| source.failure(e).unwrap_or_else(|e| fail(LayerError::Read(e)));
+    let (reader, total) = source.open(layer)?;
+    let mut stored = Hashing::new(Counting { inner: reader, done: 0, told: 0, total, progress });
+    let decoded = compression::decode(&mut stored).map_err(unreadable)?;
     // Headers, padding and what follows the end of the archive are no file's bytes, and may go on for ever.
     let mut plain = Hashing::new(Bounded::new(decoded.into_reader(), limits.layer_bytes.saturating_mul(2).saturating_add(1 << 20)));
     let unpacked = unpack::unpack(&mut TarReader::new(Forward(&mut plain), limits), root, limits);
     let contents = match unpacked {
         Ok(contents) => contents,
-        // What looks like a malformed stream is most often a damaged file: its digest tells.
-        Err(error @ (LayerError::Read(_) | LayerError::Tar { .. })) => {
+        Err(LayerError::Read(e)) => {
+            let cause = match source.failure(e) {
+                Ok(failure) => return Err(failure),
+                Err(e) => LayerError::Read(e),
+            };
             drop(plain);
-            blob.check(stored)?;
+            check(source, layer, stored)?;
+            return Err(fail(cause));
+        }
+        // What looks like a malformed stream is most often a damaged file: its digest tells.
+        Err(error @ LayerError::Tar { .. }) => {
+            drop(plain);
+            check(source, layer, stored)?;
             return Err(fail(error));
         }
         Err(error) => return Err(fail(error)),
     };
     let hashed = plain.finish();
-    blob.check(stored)?;
-    let (found, tar_bytes) = hashed.map_err(|e| fail(LayerError::Read(e)))?;
-    if found != *diff_id {
-        let (path, subject) = (blob.archive.to_owned(), format!("layer {} (uncompressed)", blob.name));
-        return Err(ImageError::Digest { path, subject, expected: *diff_id, found });
+    check(source, layer, stored)?;
+    let (found, tar_bytes) = hashed.map_err(unreadable)?;
+    if found != layer.diff_id {
+        let subject = format!("layer {} (uncompressed)", layer.name);
+        return Err(ImageError::Digest { origin: source.origin(), subject, expected: layer.diff_id, found });
     }
-    let record = LayerRecord { bytes: contents.bytes, entries: contents.entries, tar_bytes };
-    let path = to.join(RECORD);
-    let text = serde_json::to_vec(&record).map_err(|e| sys("write", &path)(io::Error::from(e)))?;
-    fs::write(&path, text).map_err(sys("write", path))?;
-    Ok(record)
+    Ok(LayerRecord { bytes: contents.bytes, entries: contents.entries, tar_bytes })
+}
+
+/// Reads the rest of a layer as stored and compares with its descriptor.
+fn check(source: &dyn Source, layer: &LayerSource, stored: Hashing<impl Read>) -> Result<(), ImageError> {
+    let Some((expected, size)) = layer.descriptor else { return Ok(()) };
+    let fail = |source: &dyn Source, cause| ImageError::Read { origin: source.origin(), entry: layer.name.clone(), source: cause };
+    let (found, length) = stored.finish().map_err(|e| source.failure(e).unwrap_or_else(|e| fail(source, e)))?;
+    if found != expected {
+        let subject = format!("layer {}", layer.name);
+        return Err(ImageError::Digest { origin: source.origin(), subject, expected, found });
+    }
+    if length != size {
+        let why = format!("layer {} has {length} bytes, its manifest says {size}", layer.name);
+        return Err(ImageError::Bad { origin: source.origin(), why });
+    }
+    Ok(())
 }
 
 /// Fails where a stream is longer than it may be.
@@ -120,12 +186,20 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+/// How much of a layer has been read, in bytes as stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bytes {
+    pub(super) done: u64,
+    pub(super) total: u64,
+}
+
 /// Tells how far a reader is, every 256 KiB.
 struct Counting<'a, R> {
     inner: R,
     done: u64,
     told: u64,
-    progress: &'a mut dyn FnMut(u64),
+    total: u64,
+    progress: &'a mut dyn FnMut(Bytes) -> io::Result<()>,
 }
 
 impl<R: Read> Read for Counting<'_, R> {
@@ -134,7 +208,7 @@ impl<R: Read> Read for Counting<'_, R> {
         self.done += count as u64;
         if count == 0 || self.done - self.told >= 256 << 10 {
             self.told = self.done;
-            (self.progress)(self.done);
+            (self.progress)(Bytes { done: self.done, total: self.total })?;
         }
         Ok(count)
     }

@@ -1,21 +1,26 @@
 //! Who may change the store.
 //!
 //! ```text
-//! load.lock     exclusive: one load or removal at a time
-//! content.lock  shared: `Hold` (content stays while it is used); exclusive: removal
-//! index.lock    exclusive: index.json is read, changed and replaced
-//! embedded.lock exclusive: the embedded image is unpacked
+//! tmp/ingest-*/lock      exclusive: the life sign of who brings images in (see `lease`)
+//! fetching/<diff id>     exclusive: who unpacks a layer, so that others wait for it; gone with its holder's work
+//! content.lock           shared: `Hold` (content stays while it is used), looking up what is there; exclusive: removal
+//! index.lock             exclusive: index.json is read, changed and replaced
+//! embedded.lock          exclusive: the embedded image is unpacked
 //! ```
 //!
-//! Taken in this order. Reading index.json takes none: it is replaced whole. A lock goes with the process that held it.
+//! Taken in this order, and nobody waits for a layer while he has one. Reading index.json takes none: it is replaced whole. A lock
+//! goes with the process that held it.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::digest::Digest;
 use super::error::{ImageError, sys};
+use crate::cancel::Cancel;
 
 /// How to share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +41,7 @@ impl Lock {
     /// Waits until the lock is free.
     pub(super) fn wait(dir: &Path, name: &str, share: Share) -> Result<Self, ImageError> {
         let path = dir.join(name);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(sys("open lock", &path))?;
+        let fd = open(&path)?;
         let operation = match share {
             Share::Shared => FlockOperation::LockShared,
             Share::Exclusive => FlockOperation::LockExclusive,
@@ -50,6 +54,32 @@ impl Lock {
         }
         Ok(Self { fd })
     }
+
+    /// The lock to oneself, when nobody has it.
+    pub(super) fn try_exclusive(dir: &Path, name: &str) -> Result<Option<Self>, ImageError> {
+        let path = dir.join(name);
+        let fd = open(&path)?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { fd })),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
+            Err(e) => Err(sys("lock", path)(e)),
+        }
+    }
+
+    /// Whether the file that is locked still has this name.
+    fn is_at(&self, path: &Path) -> Result<bool, ImageError> {
+        let ours = rustix::fs::fstat(&self.fd).map_err(sys("look at", path))?;
+        match rustix::fs::lstat(path) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(sys("look at", path)(e)),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd, ImageError> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(sys("open lock", path))
 }
 
 impl Drop for Lock {
@@ -57,6 +87,49 @@ impl Drop for Lock {
         // Not only closed: a forked child may still have the descriptor.
         if let Err(error) = rustix::fs::flock(&self.fd, FlockOperation::Unlock) {
             tracing::debug!(%error, "unlock");
+        }
+    }
+}
+
+/// The right to unpack a layer; its file goes with it.
+#[derive(Debug)]
+pub(super) struct LayerLock {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+/// Between two looks at a lock. flock(2) can neither be given a time nor be waited for beside a wish to stop.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl LayerLock {
+    /// Waits until nobody else unpacks the layer, and calls `waits` once when somebody does.
+    pub(super) fn wait(root: &Path, diff_id: &Digest, cancel: &Cancel, waits: &dyn Fn()) -> Result<Self, ImageError> {
+        let (dir, name) = (root.join("fetching"), diff_id.hex());
+        let path = dir.join(&name);
+        let mut told = false;
+        loop {
+            // A file that lost its name while we opened it is no lock: whoever comes next makes a new one.
+            if let Some(lock) = Lock::try_exclusive(&dir, &name)?
+                && lock.is_at(&path)?
+            {
+                return Ok(Self { path, _lock: lock });
+            }
+            if !told {
+                told = true;
+                waits();
+            }
+            if cancel.wait(LOOK_AGAIN) {
+                return Err(ImageError::Cancelled);
+            }
+        }
+    }
+}
+
+impl Drop for LayerLock {
+    fn drop(&mut self) {
+        // Before the lock is given up, which happens when the fields are dropped.
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "remove a lock's file");
         }
     }
 }

@@ -5,14 +5,16 @@
 //!              blobs/sha256/<hex>       manifests and configurations
 //!              layers/sha256/<diff id>/ fs/ and layer.json: one unpacked layer, in overlay's own form
 //!              embedded/<key>/          the same for the image inside this program
-//!              tmp/                     work in progress; a crash leaves things only here
+//!              tmp/                     work in progress
+//!              fetching/<diff id>       lock of who unpacks a layer
 //!              *.lock                   see `lock`
 //! ```
 //!
 //! A layer is unpacked once per diff id (the digest of its uncompressed tar), into `tmp/`, and renamed when both its
-//! digests have been verified. Compressed layers are not kept.
+//! digests have been verified. Compressed layers are not kept. A crash leaves work in `tmp/`, and layers that no image has.
 
 mod archive;
+mod blob;
 mod compression;
 mod config;
 mod digest;
@@ -20,19 +22,26 @@ mod docker;
 mod embedded;
 mod error;
 mod index;
+mod ingest;
 mod inroot;
 mod layer;
+mod lease;
 mod limits;
 mod load;
 mod lock;
+mod manifest;
 mod oci;
 mod pax;
+mod platform;
 mod reference;
+mod source;
 mod sparse;
 mod store;
 mod tarball;
 mod unpack;
+mod usage;
 pub mod user;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,12 +49,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use embedded::{EMBEDDED_NAME, Program};
-pub use error::{ImageError, LayerError};
+pub use error::{ImageError, LayerError, Origin};
+pub use ingest::{Progress, Watch};
 pub use limits::Limits;
-pub use load::LoadProgress;
 pub use lock::Hold;
+pub use platform::Platform;
 pub use reference::Reference;
-pub use store::{ImageStore, Removed};
+pub use store::{Force, ImageStore, Pruned, Removed};
+pub use usage::{Unused, Usage};
 
 /// An image of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +69,9 @@ pub struct Image {
     pub id: String,
     /// `sha256:` and the digest of its manifest.
     pub digest: String,
+    /// By what registries know it: `repository@sha256:...`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub digests: Vec<String>,
     /// Unpacked layers, topmost first, absolute: an overlay's lower directories.
     pub layers: Vec<PathBuf>,
     /// What it says about running it.

@@ -2,17 +2,15 @@
 //!
 //! Spec: image-spec `image-layout.md`, `image-index.md`, `manifest.md`.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
-
 use super::archive::Archive;
-use super::config::{Configuration, host_architecture};
+use super::config::Configuration;
 use super::digest::Digest;
 use super::error::ImageError;
 use super::limits::Limits;
-use super::load::{Found, LayerSource};
+use super::manifest::{Descriptor, Document};
+use super::platform::{self, Platform};
 use super::reference::{LOCAL_REGISTRY, Reference};
+use super::source::{Found, Source as _};
 
 pub(super) const INDEX: &str = "index.json";
 
@@ -20,42 +18,8 @@ pub(super) const INDEX: &str = "index.json";
 const FULL_NAME: &str = "io.containerd.image.name";
 /// A name or only a tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Docker's attestations stand beside images without being any.
-const ATTESTATION: &str = "vnd.docker.reference.type";
-
 /// Indexes in indexes; real ones have one or two levels.
 const DEEPEST: usize = 4;
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    #[serde(default)]
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-    platform: Option<Platform>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Platform {
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    variant: Option<String>,
-}
-
-/// A manifest or an index: they differ by what they hold, and `mediaType` is often absent.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-}
 
 /// A manifest that is in the archive.
 struct Candidate {
@@ -65,18 +29,9 @@ struct Candidate {
     platform: Option<Platform>,
 }
 
-impl Descriptor {
-    fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.as_ref()?.get(key).map(String::as_str)
-    }
-
-    fn blob(&self) -> String {
-        format!("blobs/sha256/{}", self.digest.hex())
-    }
-
-    fn is_attestation(&self) -> bool {
-        self.annotation(ATTESTATION).is_some()
-    }
+/// Where a layout has the content of a descriptor.
+fn blob(descriptor: &Descriptor) -> String {
+    format!("blobs/sha256/{}", descriptor.digest.hex())
 }
 
 /// All images of the layout: one for each name, for this machine's platform.
@@ -162,7 +117,7 @@ fn collect(
     if descriptor.is_attestation() {
         return Ok(());
     }
-    let name = descriptor.blob();
+    let name = blob(descriptor);
     // An index may list platforms that were not saved (docker save, skopeo copy); what index.json itself lists must be there.
     if depth > 0 && !archive.has(&name) {
         return Ok(());
@@ -196,64 +151,44 @@ fn choose(archive: &Archive, mut candidates: Vec<Candidate>) -> Result<Candidate
     if candidates.is_empty() {
         return Err(archive.bad("an index lists no manifest that is in the archive"));
     }
-    let mut available = Vec::new();
+    let mut offered = Vec::new();
     for candidate in &mut candidates {
-        let platform = match candidate.platform.take() {
+        offered.push(Some(match candidate.platform.take() {
             Some(platform) => platform,
             None => platform_of(archive, candidate)?,
-        };
-        let variant = platform.variant.as_ref().map(|v| format!("/{v}")).unwrap_or_default();
-        available.push(format!("{}/{}{variant}", platform.os, platform.architecture));
-        candidate.platform = Some(platform);
+        }));
     }
-    let fits = |c: &Candidate| c.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == host_architecture());
-    // amd64/v3 and the like need more than every machine has; the plain one comes first.
-    let plain = |c: &Candidate| c.platform.as_ref().is_some_and(|p| matches!(p.variant.as_deref(), None | Some("" | "v1" | "v8")));
-    let at = candidates.iter().position(|c| fits(c) && plain(c)).or_else(|| candidates.iter().position(fits));
-    at.map(|at| candidates.remove(at)).ok_or_else(|| ImageError::Platform {
-        archive: archive.path.clone(),
-        wanted: format!("linux/{}", host_architecture()),
-        available,
-    })
+    let wanted = Platform::host();
+    match platform::choose(&offered, &wanted) {
+        Some(at) => Ok(candidates.remove(at)),
+        None => Err(ImageError::Platform {
+            origin: archive.origin(),
+            wanted: wanted.to_string(),
+            available: offered.iter().flatten().map(Platform::to_string).collect(),
+        }),
+    }
 }
 
 /// A manifest without a platform has it in its configuration.
 fn platform_of(archive: &Archive, candidate: &Candidate) -> Result<Platform, ImageError> {
     let (_, parsed) = configuration(archive, candidate)?;
-    Ok(Platform { architecture: parsed.architecture, os: parsed.os, variant: None })
+    Ok(Platform::new(&parsed.os, &parsed.architecture))
 }
 
 fn configuration(archive: &Archive, candidate: &Candidate) -> Result<(Vec<u8>, Configuration), ImageError> {
-    let Some(descriptor) = &candidate.document.config else {
-        return Err(archive.bad(format!("manifest {} has no configuration: not an image", candidate.digest)));
-    };
-    let known = ["", "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-    if !known.contains(&&*descriptor.media_type) {
-        let kind = &descriptor.media_type;
-        return Err(archive.bad(format!("manifest {} is of an artifact ({kind}), not of an image", candidate.digest)));
-    }
-    let name = descriptor.blob();
+    let descriptor = candidate.document.configuration().map_err(|why| bad_manifest(archive, candidate, &why))?;
+    let name = blob(descriptor);
     let text = archive.verified_document(&name, &descriptor.digest)?;
     let parsed = archive.parse(&name, &text)?;
     Ok((text, parsed))
 }
 
+fn bad_manifest(archive: &Archive, candidate: &Candidate, why: &str) -> ImageError {
+    archive.bad(format!("manifest {}: {why}", candidate.digest))
+}
+
 fn image(archive: &Archive, candidate: Candidate, names: Vec<String>) -> Result<Found, ImageError> {
     let (config, parsed) = configuration(archive, &candidate)?;
-    let layers = candidate.document.layers.unwrap_or_default();
-    let diff_ids = parsed.diff_ids();
-    if layers.len() != diff_ids.len() {
-        return Err(archive.bad(format!(
-            "manifest {} lists {} layers, its configuration {}",
-            candidate.digest,
-            layers.len(),
-            diff_ids.len()
-        )));
-    }
-    let layers = diff_ids.iter().zip(&layers).map(|(diff_id, layer)| LayerSource {
-        name: layer.blob(),
-        diff_id: *diff_id,
-        descriptor: Some((layer.digest, layer.size)),
-    });
-    Ok(Found { names, config, layers: layers.collect(), parsed, manifest: Some(candidate.text) })
+    let layers = candidate.document.layers(&parsed, blob).map_err(|why| bad_manifest(archive, &candidate, &why))?;
+    Ok(Found { names, digests: Vec::new(), config, layers, parsed, manifest: Some(candidate.text) })
 }

@@ -1,22 +1,27 @@
 //! The store as its users see it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::mem::take;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::config::Configuration;
 use super::digest::Digest;
 use super::embedded::{self, EMBEDDED_NAME, EMBEDDED_REGISTRY, Program};
-use super::error::{ImageError, sys};
+use super::error::{ImageError, Origin, sys};
 use super::index::{Index, Record};
 use super::layer;
 use super::limits::Limits;
-use super::load::{self, LoadProgress, WorkDir, blob_path, try_remove_dir};
+use super::ingest::{Ingest, Slots, Watch};
+use super::lease::{self, Lease, entries};
+use super::load;
 use super::lock::{Hold, Lock, Share};
 use super::reference::{LOCAL_REGISTRY, Reference};
-use super::{Image, Image as Found};
+use super::usage::Usage;
+use super::work::{WorkDir, try_remove_dir};
+use super::{Image, Image as Found, blob};
 
 /// Short ids are accepted from this length on: a word that happens to be hex digits must not name an image by chance.
 const SHORTEST_ID: usize = 6;
@@ -27,6 +32,7 @@ pub struct ImageStore {
     root: PathBuf,
     limits: Limits,
     program: Program,
+    slots: Slots,
 }
 
 /// What a removal did.
@@ -44,6 +50,24 @@ pub struct Removed {
     pub kept: usize,
 }
 
+/// Whether to remove the names of an image that pods use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Refuse.
+    No,
+    /// Remove them: the pods keep the layers.
+    Yes,
+}
+
+/// Which images that no pod uses go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pruned {
+    /// Those that have no name.
+    Nameless,
+    /// All.
+    All,
+}
+
 impl ImageStore {
     /// The store in `<lib>/images`. Nothing is created before it is needed.
     ///
@@ -51,7 +75,7 @@ impl ImageStore {
     /// None today; callers must be ready for a store of a newer version.
     pub fn open(lib: &Path) -> Result<Self, ImageError> {
         let lib = std::path::absolute(lib).map_err(sys("make absolute", lib))?;
-        Ok(Self { root: lib.join("images"), limits: Limits::default(), program: Program::EMBEDDED })
+        Ok(Self { root: lib.join("images"), limits: Limits::default(), program: Program::EMBEDDED, slots: Slots::default() })
     }
 
     /// Other limits on what archives may hold.
@@ -68,7 +92,7 @@ impl ImageStore {
         self
     }
 
-    /// Keeps all content until the hold is dropped. Waits while something is being removed, never for a load.
+    /// Keeps all content until the hold is dropped. Waits while something is being removed, never for a load or a pull.
     ///
     /// # Errors
     /// [`ImageError::Io`].
@@ -112,19 +136,26 @@ impl ImageStore {
 
     /// Loads all images of a docker-archive, an oci-archive or an OCI layout directory, compressed or not.
     ///
-    /// All or nothing: names change when everything is there, and a failure leaves no file. Loads exclude each other.
+    /// All or nothing: names change when everything is there, and a failure leaves no file. Several may be under way, in this
+    /// process and in others; what they have in common is unpacked once.
     ///
     /// # Errors
-    /// What is wrong with the archive, or a failed system call.
-    pub fn load(&self, path: &Path, progress: &mut dyn FnMut(LoadProgress<'_>)) -> Result<Vec<Image>, ImageError> {
-        self.prepare()?;
-        let _lock = Lock::wait(&self.root, "load.lock", Share::Exclusive)?;
-        self.sweep_tmp("load-")?;
-        let digests = load::load(&self.root, path, &self.limits, progress)?;
+    /// What is wrong with the archive, a failed system call, or [`ImageError::Cancelled`].
+    pub fn load(&self, path: &Path, watch: Watch<'_>) -> Result<Vec<Image>, ImageError> {
+        let digests = load::load(self.ingest(watch)?, path)?;
         let index = Index::read(&self.root)?;
         let mut distinct = BTreeSet::new();
         let fresh = digests.iter().filter(|digest| distinct.insert(**digest));
         fresh.map(|digest| self.image(&index, digest, None)).collect()
+    }
+
+    fn ingest<'a>(&'a self, watch: Watch<'a>) -> Result<Ingest<'a>, ImageError> {
+        self.prepare()?;
+        // What a crash left would only take room meanwhile; when somebody uses the store, the next one sweeps.
+        if let Some(_content) = Lock::try_exclusive(&self.root, "content.lock")? {
+            lease::sweep(&self.root)?;
+        }
+        Ok(Ingest { root: &self.root, limits: &self.limits, slots: &self.slots, watch, lease: Lease::new(&self.root)? })
     }
 
     /// All images, ordered by name, the embedded one first. It is listed even when it is not unpacked: use `resolve` for that.
@@ -170,17 +201,20 @@ impl ImageStore {
     }
 
     /// Removes a name, and the image with its last name; by id or digest, the image with all its names. Layers go when no
-    /// other image has them, unless `in_use` says that a directory (as in [`Image::layers`]) still is.
+    /// other image has them. An image that pods use stays, or with `force` loses its names only: its layers go with a later
+    /// [`gc`](Self::gc).
     ///
     /// # Errors
-    /// [`ImageError::NotFound`] with names that are near, [`ImageError::Ambiguous`], or the store cannot be written.
-    pub fn remove(&self, reference: &str, in_use: &dyn Fn(&Path) -> bool) -> Result<Removed, ImageError> {
+    /// [`ImageError::NotFound`] with names that are near, [`ImageError::Ambiguous`], [`ImageError::InUse`], or the store cannot
+    /// be written.
+    pub fn remove(&self, reference: &str, usage: &dyn Usage, force: Force) -> Result<Removed, ImageError> {
         self.prepare()?;
-        let _locks = self.exclusive()?;
+        let _content = Lock::wait(&self.root, "content.lock", Share::Exclusive)?;
         let mut removed = Removed::default();
         if self.is_embedded(reference) {
             let image = embedded::image(&self.root, &self.program)?;
-            self.remove_embedded(in_use, &mut removed, &|_| true)?;
+            refuse_used(&image.id, reference, usage, force)?;
+            self.remove_embedded(usage, &mut removed, &|_| true)?;
             if removed.layers > 0 {
                 removed.deleted.push(image.id);
             }
@@ -197,43 +231,49 @@ impl ImageStore {
             if index.names_of(&hit.digest).is_empty()
                 && let Some(record) = index.images.remove(&hit.digest)
             {
+                refuse_used(&record.config.to_string(), reference, usage, force)?;
                 removed.deleted.push(record.config.to_string());
             }
             Ok(())
         })?;
-        self.sweep_content(in_use, &mut removed)?;
+        self.sweep_content(usage, &mut removed)?;
         Ok(removed)
     }
 
-    /// Removes images without a name, and what [`gc`](Self::gc) removes.
+    /// Removes images that no pod uses, those without a name or all, and what [`gc`](Self::gc) removes.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn prune(&self, in_use: &dyn Fn(&Path) -> bool) -> Result<Removed, ImageError> {
-        self.clean(in_use, |index, removed| {
+    pub fn prune(&self, usage: &dyn Usage, which: Pruned) -> Result<Removed, ImageError> {
+        self.clean(usage, |index, removed| {
             let named: BTreeSet<Digest> = index.names.values().copied().collect();
             index.images.retain(|digest, record| {
-                let keep = named.contains(digest) || record.layers.iter().any(|id| in_use(&layer::files(&self.root, id)));
+                let wanted = which == Pruned::Nameless && named.contains(digest);
+                let keep = wanted || !usage.pods(&record.config.to_string()).is_empty();
                 if !keep {
                     removed.deleted.push(record.config.to_string());
                 }
                 keep
             });
+            let Index { names, images, .. } = index;
+            let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = take(names).into_iter().partition(|(_, digest)| images.contains_key(digest));
+            *names = kept;
+            removed.untagged = gone.into_keys().collect();
         })
     }
 
-    /// Removes what a crash left and content that no image refers to, except layer directories that `in_use` claims. Other
+    /// Removes what a crash left and content that no image refers to, except layer directories that pods use. Other
     /// versions of the embedded image go too.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn gc(&self, in_use: &dyn Fn(&Path) -> bool) -> Result<Removed, ImageError> {
-        self.clean(in_use, |_, _| {})
+    pub fn gc(&self, usage: &dyn Usage) -> Result<Removed, ImageError> {
+        self.clean(usage, |_, _| {})
     }
 
     fn clean(
         &self,
-        in_use: &dyn Fn(&Path) -> bool,
+        usage: &dyn Usage,
         change: impl FnOnce(&mut Index, &mut Removed),
     ) -> Result<Removed, ImageError> {
         let mut removed = Removed::default();
@@ -241,27 +281,20 @@ impl ImageStore {
             return Ok(removed);
         }
         self.prepare()?;
-        let _locks = self.exclusive()?;
-        self.sweep_tmp("")?;
+        let _content = Lock::wait(&self.root, "content.lock", Share::Exclusive)?;
         Index::change(&self.root, |index| {
             change(index, &mut removed);
             Ok(())
         })?;
-        self.sweep_content(in_use, &mut removed)?;
+        self.sweep_content(usage, &mut removed)?;
         let current = embedded::current(&self.program);
-        self.remove_embedded(in_use, &mut removed, &|version| version != current)?;
+        self.remove_embedded(usage, &mut removed, &|version| version != current)?;
         Ok(removed)
-    }
-
-    /// Nothing else loads, removes or holds meanwhile.
-    fn exclusive(&self) -> Result<(Lock, Lock), ImageError> {
-        let load = Lock::wait(&self.root, "load.lock", Share::Exclusive)?;
-        Ok((load, Lock::wait(&self.root, "content.lock", Share::Exclusive)?))
     }
 
     /// Makes the store's directories. Only root may look inside: images may hold set-uid programs.
     fn prepare(&self) -> Result<(), ImageError> {
-        for name in ["", "tmp", "embedded", "layers/sha256", "blobs/sha256"] {
+        for name in ["", "tmp", "fetching", "embedded", "layers/sha256", "blobs/sha256"] {
             let path = self.root.join(name);
             if !path.is_dir() {
                 DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(sys("create", path))?;
@@ -285,15 +318,11 @@ impl ImageStore {
     fn image(&self, index: &Index, digest: &Digest, name: Option<String>) -> Result<Found, ImageError> {
         let lost = |what: &Digest| ImageError::LayerMissing { layer: *what, image: name.clone().unwrap_or_else(|| digest.to_string()) };
         let record = index.images.get(digest).ok_or_else(|| lost(digest))?;
-        let path = blob_path(&self.root, &record.config);
-        let text = fs::read(&path).map_err(sys("read", &path))?;
-        let found = Digest::of(&text);
-        if found != record.config {
-            let subject = "an image configuration".to_owned();
-            return Err(ImageError::Digest { path, subject, expected: record.config, found });
-        }
-        let parsed: Configuration = serde_json::from_slice(&text)
-            .map_err(|source| ImageError::Json { path, document: "an image configuration".into(), source })?;
+        let text = blob::read(&self.root, &record.config, "an image configuration")?;
+        let parsed: Configuration = serde_json::from_slice(&text).map_err(|source| {
+            let origin = Origin::Store(blob::path(&self.root, &record.config));
+            ImageError::Json { origin, document: "an image configuration".into(), source }
+        })?;
         let layers = self.layers(record);
         for (id, path) in &layers {
             if !path.is_dir() {
@@ -306,6 +335,7 @@ impl ImageStore {
             names,
             id: record.config.to_string(),
             digest: digest.to_string(),
+            digests: record.digests.iter().cloned().collect(),
             layers: layers.into_iter().map(|(_, path)| path).collect(),
             size: record.size,
             created: parsed.created.clone(),
@@ -322,27 +352,23 @@ impl ImageStore {
         distinct.map(|id| (*id, layer::files(&self.root, id))).collect()
     }
 
-    /// Removes work directories that nobody works in: the caller's locks see to that.
-    fn sweep_tmp(&self, prefix: &str) -> Result<(), ImageError> {
-        for name in entries(&self.root.join("tmp"))? {
-            if name.starts_with(prefix) {
-                try_remove_dir(&self.root.join("tmp").join(name))?;
-            }
+    /// Removes layers and blobs without an image or a living lease, and what a crash left of work in progress. The caller has
+    /// content.lock for himself.
+    fn sweep_content(&self, usage: &dyn Usage, removed: &mut Removed) -> Result<(), ImageError> {
+        let leased = lease::sweep(&self.root)?;
+        let tmp = self.root.join("tmp");
+        for name in entries(&tmp)?.into_iter().filter(|name| !lease::is_one(name)) {
+            try_remove_dir(&tmp.join(name))?;
         }
-        Ok(())
-    }
-
-    /// Removes layers and blobs without an image, and files that a crash left while a document was replaced.
-    fn sweep_content(&self, in_use: &dyn Fn(&Path) -> bool, removed: &mut Removed) -> Result<(), ImageError> {
         let index = Index::read(&self.root)?;
         let layers: BTreeSet<String> = index.images.values().flat_map(|r| r.layers.iter().map(Digest::hex)).collect();
         for name in entries(&self.root.join("layers/sha256"))? {
-            if layers.contains(&name) {
+            if layers.contains(&name) || leased.contains(&name) {
                 continue;
             }
             let dir = self.root.join("layers/sha256").join(&name);
             let bytes = Digest::from_hex(&name).and_then(|id| layer::read_record(&self.root, &id).ok().flatten());
-            self.remove_layer(&dir, in_use, bytes.map_or(0, |record| record.bytes), removed)?;
+            self.remove_layer(&dir, usage, bytes.map_or(0, |record| record.bytes), removed)?;
         }
         let blobs: BTreeSet<String> =
             index.images.iter().flat_map(|(digest, record)| [digest.hex(), record.config.hex()]).collect();
@@ -350,27 +376,36 @@ impl ImageStore {
             let path = self.root.join("blobs/sha256").join(name);
             fs::remove_file(&path).map_err(sys("remove", path))?;
         }
-        for name in entries(&self.root)?.into_iter().filter(|name| name.starts_with(".new-")) {
-            let path = self.root.join(name);
-            match fs::remove_file(&path) {
-                // Another process has just given it its name.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other.map_err(sys("remove", path))?,
+        self.sweep_files()
+    }
+
+    /// Removes files that a crash left: documents that were to replace others, and locks of layers.
+    fn sweep_files(&self) -> Result<(), ImageError> {
+        let fetching = self.root.join("fetching");
+        for name in entries(&fetching)? {
+            // Held by whoever is at work; then it goes with him.
+            if let Some(_dead) = Lock::try_exclusive(&fetching, &name)? {
+                absent_is_fine(&fetching.join(name))?;
             }
+        }
+        // Who replaces the index has it.
+        let _index = Lock::wait(&self.root, "index.lock", Share::Exclusive)?;
+        for name in entries(&self.root)?.into_iter().filter(|name| name.starts_with(".new-")) {
+            absent_is_fine(&self.root.join(name))?;
         }
         Ok(())
     }
 
     fn remove_embedded(
         &self,
-        in_use: &dyn Fn(&Path) -> bool,
+        usage: &dyn Usage,
         removed: &mut Removed,
         which: &dyn Fn(&str) -> bool,
     ) -> Result<(), ImageError> {
         let base = embedded::base(&self.root);
         for version in entries(&base)?.into_iter().filter(|version| which(version)) {
             let size = if version == embedded::current(&self.program) { self.program.size } else { 0 };
-            self.remove_layer(&base.join(version), in_use, size, removed)?;
+            self.remove_layer(&base.join(version), usage, size, removed)?;
         }
         Ok(())
     }
@@ -379,11 +414,11 @@ impl ImageStore {
     fn remove_layer(
         &self,
         dir: &Path,
-        in_use: &dyn Fn(&Path) -> bool,
+        usage: &dyn Usage,
         bytes: u64,
         removed: &mut Removed,
     ) -> Result<(), ImageError> {
-        if in_use(&dir.join("fs")) {
+        if usage.layer(&dir.join("fs")) {
             removed.kept += 1;
             return Ok(());
         }
@@ -396,14 +431,17 @@ impl ImageStore {
     }
 }
 
-/// Names in a directory of ours; none when it does not exist.
-fn entries(dir: &Path) -> Result<Vec<String>, ImageError> {
-    let read = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(sys("read", dir))?,
-    };
-    let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
-    read.map(name).collect::<io::Result<_>>().map_err(sys("read", dir))
+/// An image that pods use is not removed, unless somebody insists.
+fn refuse_used(id: &str, reference: &str, usage: &dyn Usage, force: Force) -> Result<(), ImageError> {
+    let pods = if force == Force::Yes { Vec::new() } else { usage.pods(id) };
+    if pods.is_empty() { Ok(()) } else { Err(ImageError::InUse { image: reference.to_owned(), pods }) }
+}
+
+fn absent_is_fine(path: &Path) -> Result<(), ImageError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(sys("remove", path)),
+    }
 }
 
 /// What a reference stands for.
@@ -450,7 +488,13 @@ fn by_id(index: &Index, reference: &str, digits: &str) -> Result<Option<Hit>, Im
 
 fn by_name(index: &Index, reference: &str, name: &Reference) -> Result<Option<Hit>, ImageError> {
     if let Some(digest) = name.digest() {
-        return Ok(index.images.contains_key(digest).then_some(Hit { digest: *digest, name: None }));
+        if let Some(named) = index.names.get(&name.to_string()) {
+            return Ok(Some(Hit { digest: *named, name: Some(name.to_string()) }));
+        }
+        // Content is what its digest says, whatever the repository it came from; an index stands for the image it led to.
+        let end = format!("@{digest}");
+        let leads = |(manifest, record): &(&Digest, &Record)| *manifest == digest || record.digests.iter().any(|known| known.ends_with(&end));
+        return Ok(index.images.iter().find(leads).map(|(manifest, _)| Hit { digest: *manifest, name: None }));
     }
     let mut wanted = vec![name.to_string()];
     if name.is_short() {

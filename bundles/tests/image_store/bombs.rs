@@ -3,7 +3,10 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 
-use bundles::image::{Limits, LoadProgress};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bundles::cancel::Cancel;
+use bundles::image::{Limits, Progress, Watch};
 use serde_json::json;
 
 use crate::support::{Item, Lab, Layout, Tar, chain, config, gzip, sha, zstd};
@@ -89,7 +92,7 @@ fn a_tebibyte_of_zeros_in_one_file() {
     file.write_all(header("zeros", TIB).as_bytes()).unwrap();
     let end = file.stream_position().unwrap();
     file.set_len(end + TIB + 2048).unwrap();
-    let error = lab.store.load(&path, &mut |_| {}).unwrap_err();
+    let error = lab.store.load(&path, Watch::nobody()).unwrap_err();
     lab.assert_clean();
     assert!(chain(&error).contains("more than 137438953472 bytes in a layer (the limit)"), "{}", chain(&error));
     // The same said in a few bytes; and the data of what makes no file.
@@ -126,10 +129,12 @@ fn archives_that_decompress_without_end_are_cut_before_anything_is_unpacked() {
     let lab = Lab::limited(Limits { archive_bytes: 8 << 20, ..Limits::default() });
     for bomb in [repeated(&vec![0; 1 << 20], 1000), gzip(&vec![0; 64 << 20])] {
         lab.refuses_beside(&bomb);
-        let mut most = 0;
+        let (most, never) = (AtomicU64::new(0), Cancel::new());
         let path = lab.write("archive.tar", &bomb);
-        let error = lab.store.load(&path, &mut |p| if let LoadProgress::Decompressing { bytes } = p { most = bytes }).unwrap_err();
+        let progress = |p: Progress<'_>| if let Progress::Decompressing { bytes } = p { most.store(bytes, Ordering::Relaxed) };
+        let error = lab.store.load(&path, Watch { progress: &progress, cancel: &never }).unwrap_err();
         assert!(chain(&error).contains("decompresses to more than 8388608 bytes (the limit)"), "{}", chain(&error));
+        let most = most.into_inner();
         assert!(most <= (8 << 20) + (128 << 10), "{most} bytes were written");
     }
 }

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use bundles::image::{ImageStore, LoadProgress};
+use bundles::cancel::Cancel;
+use bundles::image::{Force, ImageStore, Progress, Unused, Watch};
 
 use crate::support::{Lab, Tar, docker_archive};
 
@@ -28,15 +29,14 @@ fn child() {
     let (Some(lib), Some(archive)) = (env::var_os(LIB), env::var_os(ARCHIVE)) else { return };
     let store = ImageStore::open(Path::new(&lib)).unwrap();
     let stop = env::var_os(STOP).is_some();
-    store
-        .load(Path::new(&archive), &mut |progress| {
-            if stop && matches!(progress, LoadProgress::Layer { number: 2, .. }) {
-                println!("in the middle");
-                // Until the parent kills us; if it is gone, not for ever.
-                thread::sleep(Duration::from_secs(60));
-            }
-        })
-        .unwrap();
+    let progress = |progress: Progress<'_>| {
+        if stop && matches!(progress, Progress::Layer { number: 2, .. }) {
+            println!("in the middle");
+            // Until the parent kills us; if it is gone, not for ever.
+            thread::sleep(Duration::from_secs(60));
+        }
+    };
+    store.load(Path::new(&archive), Watch { progress: &progress, cancel: &Cancel::new() }).unwrap();
 }
 
 fn layers(count: usize) -> Vec<Vec<u8>> {
@@ -56,7 +56,7 @@ fn threads_and_processes_load_side_by_side() {
     thread::scope(|scope| {
         for path in archives.iter().chain(&archives) {
             let lib = lab.lib();
-            scope.spawn(move || ImageStore::open(&lib).unwrap().load(path, &mut |_| {}).unwrap());
+            scope.spawn(move || ImageStore::open(&lib).unwrap().load(path, Watch::nobody()).unwrap());
             scope.spawn(|| ImageStore::open(&lab.lib()).unwrap().find("toolbox").unwrap());
         }
         let children: Vec<_> = archives.iter().map(|path| loader(&lab.lib(), path).spawn().unwrap()).collect();
@@ -85,9 +85,8 @@ fn a_killed_loader_leaves_only_work_that_the_next_one_sweeps() {
     child.wait().unwrap();
     let images = lab.lib().join("images");
     assert_eq!(fs::read_dir(images.join("tmp")).unwrap().count(), 1);
-    assert_eq!(fs::read_dir(images.join("layers/sha256")).unwrap().count(), 0, "nothing has a name yet");
-    assert_eq!(lab.store.resolve("image:1").unwrap(), None);
-    lab.store.load(&path, &mut |_| {}).unwrap();
+    assert_eq!(lab.store.resolve("image:1").unwrap(), None, "the image has no name yet");
+    lab.store.load(&path, Watch::nobody()).unwrap();
     assert_eq!(fs::read_dir(images.join("tmp")).unwrap().count(), 0);
     assert_eq!(lab.store.find("image:1").unwrap().layers.len(), 3);
 }
@@ -96,10 +95,10 @@ fn a_killed_loader_leaves_only_work_that_the_next_one_sweeps() {
 fn a_hold_keeps_content_until_it_is_dropped() {
     let lab = Lab::new();
     let path = archive(&lab, "image", &layers(1));
-    let image = lab.store.load(&path, &mut |_| {}).unwrap().remove(0);
+    let image = lab.store.load(&path, Watch::nobody()).unwrap().remove(0);
     let hold = lab.store.hold().unwrap();
     let lib = lab.lib();
-    let remover = thread::spawn(move || ImageStore::open(&lib).unwrap().remove("image:1", &|_| false).unwrap());
+    let remover = thread::spawn(move || ImageStore::open(&lib).unwrap().remove("image:1", &Unused, Force::No).unwrap());
     // Long enough for an unhindered removal, which takes a millisecond.
     thread::sleep(Duration::from_millis(200));
     assert!(image.layers[0].exists() && !remover.is_finished());

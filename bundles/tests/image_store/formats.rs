@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use bundles::image::{ImageError, LoadProgress};
+use std::sync::Mutex;
+
+use bundles::cancel::Cancel;
+use bundles::image::{ImageError, Progress, Watch};
 use serde_json::json;
 
 use crate::support::{ARCH, Lab, Layout, Tar, chain, config, config_of, docker_archive, gzip, hex, sha, zstd};
@@ -16,16 +19,14 @@ fn podman_docker_archive() {
     let lab = Lab::new();
     let (low, high) = (layer("etc/low"), layer("etc/high"));
     let archive = docker_archive(&["docker.io/library/web:1", "localhost/web:2"], &[&low, &high]);
-    let mut seen = Vec::new();
+    let (seen, never) = (Mutex::new(Vec::new()), Cancel::new());
     let path = lab.write("a.tar", &archive);
-    let images = lab
-        .store
-        .load(&path, &mut |p| {
-            if let LoadProgress::Layer { number, count, done, total, .. } = p {
-                seen.push((number, count, done, total));
-            }
-        })
-        .unwrap();
+    let progress = |p: Progress<'_>| {
+        if let Progress::Layer { number, count, done, total, .. } = p {
+            seen.lock().unwrap().push((number, count, done, total));
+        }
+    };
+    let images = lab.store.load(&path, Watch { progress: &progress, cancel: &never }).unwrap();
     let [image] = &images[..] else { panic!("{images:?}") };
     assert_eq!(image.id, sha(&config(&[&low, &high], "run")));
     assert_eq!(image.names, ["docker.io/library/web:1", "localhost/web:2"]);
@@ -38,12 +39,14 @@ fn podman_docker_archive() {
     assert_eq!((&*c.cmd, &*c.entrypoint, &*c.env), (&["run".to_owned()][..], &[][..], &["A=b".to_owned()][..]));
     assert_eq!((&*c.working_dir, &*c.user, c.stop_signal.as_deref()), ("/w", "u:g", Some("SIGUSR1")));
     assert_eq!((&*c.volumes, c.labels["l"].as_str()), (&["/v".to_owned()][..], "m"));
+    let seen = seen.into_inner().unwrap();
     assert!(seen.contains(&(1, 2, low.len() as u64, low.len() as u64)), "{seen:?}");
     assert!(seen.contains(&(2, 2, high.len() as u64, high.len() as u64)), "{seen:?}");
     // Again: nothing to unpack.
-    let mut exist = 0;
-    lab.store.load(&path, &mut |p| exist += usize::from(matches!(p, LoadProgress::LayerExists { .. }))).unwrap();
-    assert_eq!(exist, 2);
+    let exist = Mutex::new(0);
+    let progress = |p: Progress<'_>| *exist.lock().unwrap() += usize::from(matches!(p, Progress::LayerExists { .. }));
+    lab.store.load(&path, Watch { progress: &progress, cancel: &never }).unwrap();
+    assert_eq!(exist.into_inner().unwrap(), 2);
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn oci_layouts_with_each_compression() {
     let other = Lab::new();
     let dir = other.dir.path().join("layout");
     layout.write(&dir);
-    let from_dir = other.store.load(&dir, &mut |_| {}).unwrap();
+    let from_dir = other.store.load(&dir, Watch::nobody()).unwrap();
     assert_eq!((&from_dir[0].id, &from_dir[0].digest), (&from_tar[0].id, &from_tar[0].digest));
 }
 
@@ -173,7 +176,7 @@ fn what_is_no_image_is_told_apart() {
     assert!(lab.refuses_archive(b"\xfd7zXZ\0\0\0").contains("xz"));
     assert!(lab.refuses_archive(&Tar::new().file("manifest.json", "[").done()).contains("manifest.json"));
     assert!(lab.refuses_archive(&Tar::new().file("manifest.json", "[]").done()).contains("no image"));
-    let missing = lab.store.load(&lab.dir.path().join("absent.tar"), &mut |_| {}).unwrap_err();
+    let missing = lab.store.load(&lab.dir.path().join("absent.tar"), Watch::nobody()).unwrap_err();
     assert!(chain(&missing).contains("absent.tar") && chain(&missing).contains("No such file"), "{missing}");
 
     let artifact = |media_type: &str| {

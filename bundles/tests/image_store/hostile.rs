@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 
-use bundles::image::Limits;
+use bundles::image::{Limits, Watch};
 
 use crate::support::{Item, Lab, Tar, chain, docker_archive, gzip, zstd};
 
@@ -200,10 +200,10 @@ fn a_document_may_not_be_a_fifo_or_lead_out_of_the_layout() {
     let dir = fs::File::open(&layout).unwrap();
     let fifo = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(&dir, "index.json", fifo, rustix::fs::Mode::RWXU, 0).unwrap();
-    assert!(lab.store.load(&layout, &mut |_| {}).is_err());
+    assert!(lab.store.load(&layout, Watch::nobody()).is_err());
     fs::remove_file(layout.join("index.json")).unwrap();
     let secret = lab.write("archive.tar", r#"{"manifests":[]}"#);
     std::os::unix::fs::symlink(secret, layout.join("index.json")).unwrap();
-    let error = lab.store.load(&layout, &mut |_| {}).unwrap_err();
+    let error = lab.store.load(&layout, Watch::nobody()).unwrap_err();
     assert!(error.to_string().contains("neither"), "{error}");
 }

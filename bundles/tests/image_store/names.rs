@@ -1,6 +1,6 @@
 //! Names, ids and what they find.
 
-use bundles::image::{ImageError, ImageStore};
+use bundles::image::{ImageError, ImageStore, Unused};
 
 use crate::support::{Lab, Tar, docker_archive};
 
@@ -48,7 +48,7 @@ fn an_empty_store_is_read_without_making_it() {
     let lab = Lab::new();
     assert_eq!(lab.store.resolve("nginx").unwrap(), None);
     assert!(lab.store.list().unwrap().iter().all(|image| image.reference.starts_with("minipod.local/")));
-    lab.store.gc(&|_| false).unwrap();
+    lab.store.gc(&Unused).unwrap();
     assert!(!lab.lib().exists());
 }
 

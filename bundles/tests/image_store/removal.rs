@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use bundles::image::ImageError;
+use bundles::image::{Force, ImageError, Pruned, Unused};
 
-use crate::support::{Lab, Tar, docker_archive};
+use crate::support::{Lab, Layers, Tar, docker_archive};
 
 fn layer(name: &str) -> Vec<u8> {
     Tar::new().file(name, name).done()
@@ -16,14 +16,14 @@ fn shared_layers_stay_until_the_last_image_goes() {
     let (low, one, two) = (layer("low"), layer("one"), layer("two"));
     let first = lab.load(&docker_archive(&["a:1", "b:1"], &[&low, &one])).unwrap().remove(0);
     let second = lab.load(&docker_archive(&["c:1"], &[&low, &two])).unwrap().remove(0);
-    let removed = lab.store.remove("a:1", &|_| false).unwrap();
+    let removed = lab.store.remove("a:1", &Unused, Force::No).unwrap();
     assert_eq!((removed.untagged, removed.deleted.len(), removed.layers), (vec!["docker.io/library/a:1".into()], 0, 0));
-    let removed = lab.store.remove("b:1", &|_| false).unwrap();
+    let removed = lab.store.remove("b:1", &Unused, Force::No).unwrap();
     assert_eq!((removed.deleted, removed.layers, removed.bytes), (vec![first.id.clone()], 1, 3));
     assert!(!first.layers[0].exists() && second.layers.iter().all(|l| l.exists()));
     assert_eq!(lab.store.find("c:1").unwrap(), second);
-    assert!(matches!(lab.store.remove("a:1", &|_| false), Err(ImageError::NotFound { .. })));
-    assert_eq!(lab.store.remove(&second.id, &|_| false).unwrap().untagged, ["docker.io/library/c:1"]);
+    assert!(matches!(lab.store.remove("a:1", &Unused, Force::No), Err(ImageError::NotFound { .. })));
+    assert_eq!(lab.store.remove(&second.id, &Unused, Force::No).unwrap().untagged, ["docker.io/library/c:1"]);
     fs::remove_file(lab.lib().join("images/index.json")).unwrap();
     lab.assert_clean();
 }
@@ -33,11 +33,11 @@ fn layers_in_use_stay_for_gc() {
     let lab = Lab::new();
     let image = lab.load(&docker_archive(&["a:1"], &[&layer("x"), &layer("y")])).unwrap().remove(0);
     let used = image.layers[0].clone();
-    let removed = lab.store.remove("a:1", &|path| path == used).unwrap();
+    let removed = lab.store.remove("a:1", &Layers(vec![used.clone()]), Force::Yes).unwrap();
     assert_eq!((removed.layers, removed.kept), (1, 1));
     assert!(used.join("y").exists());
-    assert_eq!(lab.store.gc(&|_| true).unwrap().layers, 0);
-    let removed = lab.store.gc(&|_| false).unwrap();
+    assert_eq!(lab.store.gc(&Layers(vec![used.clone()])).unwrap().layers, 0);
+    let removed = lab.store.gc(&Unused).unwrap();
     assert_eq!((removed.layers, removed.kept, used.exists()), (1, 0, false));
 }
 
@@ -51,13 +51,13 @@ fn gc_removes_what_nobody_needs_and_nothing_else() {
     fs::create_dir_all(images.join("layers/sha256/0123/fs")).unwrap();
     fs::write(images.join("blobs/sha256/.new-crash"), "x").unwrap();
     fs::write(images.join(".new-crash"), "x").unwrap();
-    lab.store.gc(&|_| false).unwrap();
+    lab.store.gc(&Unused).unwrap();
     for gone in ["tmp/load-crash", "layers/sha256/0123", "blobs/sha256/.new-crash", ".new-crash"] {
         assert!(!images.join(gone).exists(), "{gone}");
     }
     assert_eq!(lab.store.find("a:1").unwrap(), image);
     assert_eq!(lab.store.find(&nameless.id).unwrap(), nameless, "gc keeps images without a name");
-    assert_eq!(lab.store.prune(&|_| false).unwrap().deleted, [nameless.id]);
+    assert_eq!(lab.store.prune(&Unused, Pruned::Nameless).unwrap().deleted, [nameless.id]);
     assert_eq!(lab.store.find("a:1").unwrap(), image);
 }
 

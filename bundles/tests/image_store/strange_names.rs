@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
+use bundles::image::{Force, Unused};
+
 use crate::support::{Item, Lab, Tar, docker_archive};
 
 #[test]
@@ -70,7 +72,7 @@ fn trees_deeper_than_a_path_can_say_are_made_and_removed() {
         depth
     };
     assert_eq!(depth, 6000);
-    let removed = lab.store.remove(&image.id, &|_| false).unwrap();
+    let removed = lab.store.remove(&image.id, &Unused, Force::No).unwrap();
     assert_eq!(removed.layers, 1);
     let left = ["tmp", "layers/sha256"].map(|dir| fs::read_dir(lab.lib().join("images").join(dir)).unwrap().count());
     assert_eq!(left, [0, 0]);

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bundles::image::{Image, ImageError, ImageStore, Limits};
+use bundles::image::{Image, ImageError, ImageStore, Limits, Usage, Watch};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -213,6 +213,19 @@ impl Layout {
     }
 }
 
+/// Pods that use these directories, and no image that the store still knows.
+pub(crate) struct Layers(pub Vec<PathBuf>);
+
+impl Usage for Layers {
+    fn pods(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn layer(&self, files: &Path) -> bool {
+        self.0.iter().any(|used| used == files)
+    }
+}
+
 /// A store, room for archives, and a canary that nothing may touch.
 pub(crate) struct Lab {
     pub dir: tempfile::TempDir,
@@ -246,7 +259,7 @@ impl Lab {
     }
 
     pub(crate) fn load(&self, archive: &[u8]) -> Result<Vec<Image>, ImageError> {
-        self.store.load(&self.write("archive.tar", archive), &mut |_| {})
+        self.store.load(&self.write("archive.tar", archive), Watch::nobody())
     }
 
     /// Loads one image `x:1` of these layers, bottom first.
@@ -305,8 +318,8 @@ impl Lab {
         let files: Vec<PathBuf> = tree(&self.lib()).into_iter().filter(|p| !p.is_dir()).collect();
         let left: Vec<_> = files.iter().filter(|p| p.extension().is_none_or(|e| e != "lock")).collect();
         assert!(left.is_empty(), "left behind: {left:?}");
-        let dirs = ["tmp", "layers/sha256", "blobs/sha256"].map(|d| fs::read_dir(self.lib().join("images").join(d)).unwrap().count());
-        assert_eq!(dirs, [0, 0, 0]);
+        let dirs = ["tmp", "fetching", "layers/sha256", "blobs/sha256"].map(|d| fs::read_dir(self.lib().join("images").join(d)).unwrap().count());
+        assert_eq!(dirs, [0; 4]);
         self.assert_unharmed();
     }
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use bundles::image::{ImageError, ImageStore, Program, user};
+use bundles::image::{Force, ImageError, ImageStore, Program, Unused, user};
 
-use crate::support::{Lab, hex, zstd};
+use crate::support::{Lab, Layers, hex, zstd};
 
 fn program(content: &str) -> Program {
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
@@ -50,10 +50,10 @@ fn another_program_is_another_image_and_gc_removes_the_old_one() {
     let new_store = store(&lab, program("two!"));
     let new = new_store.find("toolbox").unwrap();
     assert_ne!(old.id, new.id);
-    assert_eq!(new_store.gc(&|path| path == old.layers[0]).unwrap().kept, 1);
-    assert_eq!(new_store.gc(&|_| false).unwrap().layers, 1);
+    assert_eq!(new_store.gc(&Layers(vec![old.layers[0].clone()])).unwrap().kept, 1);
+    assert_eq!(new_store.gc(&Unused).unwrap().layers, 1);
     assert!(!old.layers[0].exists() && new.layers[0].exists());
-    assert_eq!(new_store.remove("toolbox", &|_| false).unwrap().deleted, std::slice::from_ref(&new.id));
+    assert_eq!(new_store.remove("toolbox", &Unused, Force::No).unwrap().deleted, std::slice::from_ref(&new.id));
     assert!(!new.layers[0].exists());
     assert_eq!(new_store.find("toolbox").unwrap(), new, "it comes back");
 }

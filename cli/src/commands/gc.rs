@@ -41,7 +41,7 @@ impl Gc {
             line(&mut text, format_args!("{done} {item}"));
         }
         if !self.dry_run {
-            let removed = images::store(&store.layout)?.gc(&images::in_use(&store))?;
+            let removed = images::store(&store.layout)?.gc(&images::Pods::of(&store))?;
             if removed.layers > 0 {
                 line(&mut text, format_args!("removed {} image layers ({})", removed.layers, size(removed.bytes)));
             }

@@ -16,6 +16,7 @@ use crate::attached::attach;
 use crate::commands::wait::{until_ready, within};
 use crate::duration;
 use crate::error::{Error, print};
+use crate::exit;
 use crate::images;
 use crate::manifests;
 use crate::output::{self, line};
@@ -205,7 +206,7 @@ impl Run {
         let gone = futures::future::join_all(all.iter().map(|pod| stopping::stop(store, pod, Some(Duration::ZERO), Then::Remove)));
         let gone = gone.await.into_iter().zip(&all);
         Error::all(gone.filter_map(|(result, pod)| result.err().filter(|_| pod.0.path.exists())).collect())?;
-        Ok(128 + number)
+        Ok(exit::by_signal(number))
     }
 }
 
