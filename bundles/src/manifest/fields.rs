@@ -97,7 +97,7 @@ pub const POD: &[Field] = &[
     field("spec.serviceAccountName", Cluster("there is no API server")),
     field("spec.automountServiceAccountToken", Cluster("there is no API server")),
     field("spec.enableServiceLinks", Cluster("there are no services")),
-    field("spec.imagePullSecrets", Warn("images are fetched without these credentials")),
+    field("spec.imagePullSecrets", Supported),
     field("spec.runtimeClassName", Warn("minipod's own runtime is used")),
     field("spec.os", Fields),
     field("spec.os.name", Partly("linux only")),
