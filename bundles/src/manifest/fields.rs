@@ -126,7 +126,7 @@ pub const POD: &[Field] = &[
     field("spec.volumes[].projected", Volume("projected volumes are not supported yet")),
     field("spec.volumes[].downwardAPI", Volume("downwardAPI volumes are not supported yet")),
     field("spec.volumes[].persistentVolumeClaim", Volume("persistent volume claims are not supported yet")),
-    field("spec.volumes[].image", Volume("image volumes are not supported yet")),
+    field("spec.volumes[].image", Supported),
     field("spec.volumes[].ephemeral", Volume("there is no storage provisioner")),
     field("spec.volumes[].csi", Volume("there is no CSI driver")),
     field("spec.volumes[].nfs", Volume("network storage is not mounted: mount it on the host and use hostPath")),
