@@ -4,6 +4,7 @@
 //! Built by [`crate::manifest`], turned into OCI specs by [`crate::spec`], kept on disk by the runtime as `plan.json`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -46,6 +47,83 @@ pub struct PodPlan {
     pub init_containers: Vec<ContainerPlan>,
     /// `spec.containers`, in order.
     pub containers: Vec<ContainerPlan>,
+}
+
+impl PodPlan {
+    /// The images that its containers and volumes have been given, one for each use.
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        let roots = self.init_containers.iter().chain(&self.containers).filter_map(|container| match &container.root {
+            RootSource::Image(image) => Some(&**image),
+            RootSource::Reference | RootSource::Directory(_) | RootSource::Bundle(_) => None,
+        });
+        let volumes = self.volumes.values().filter_map(|volume| match volume {
+            VolumeSource::Image { image, .. } => image.as_deref(),
+            VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
+        });
+        roots.chain(volumes)
+    }
+
+    /// Everything of it that names an image and has not been given one: init containers, containers, volumes.
+    pub fn image_references_mut(&mut self) -> impl Iterator<Item = ImageReference<'_>> {
+        let containers = self.init_containers.iter_mut().chain(&mut self.containers).filter_map(|container| {
+            let ContainerPlan { name, image, pull_policy, root, .. } = container;
+            let wanted = *root == RootSource::Reference;
+            wanted.then_some(ImageReference { user: ImageUser::Container(name), reference: image, pull_policy: *pull_policy, slot: Slot::Root(root) })
+        });
+        let volumes = self.volumes.iter_mut().filter_map(|(name, volume)| match volume {
+            VolumeSource::Image { reference, pull_policy, image: slot @ None } => {
+                Some(ImageReference { user: ImageUser::Volume(name), reference, pull_policy: *pull_policy, slot: Slot::Volume(slot) })
+            }
+            VolumeSource::Image { .. } | VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
+        });
+        containers.chain(volumes)
+    }
+}
+
+/// What an image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageUser<'a> {
+    /// The root of the container of this name.
+    Container(&'a str),
+    /// The volume of this name.
+    Volume(&'a str),
+}
+
+impl fmt::Display for ImageUser<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(name) => write!(f, "container {name}"),
+            Self::Volume(name) => write!(f, "volume {name}"),
+        }
+    }
+}
+
+/// A place of a plan that waits for its image.
+#[derive(Debug)]
+pub struct ImageReference<'a> {
+    /// What the image is for.
+    pub user: ImageUser<'a>,
+    /// The image, as the manifest names it.
+    pub reference: &'a str,
+    /// When to ask the registry.
+    pub pull_policy: PullPolicy,
+    slot: Slot<'a>,
+}
+
+#[derive(Debug)]
+enum Slot<'a> {
+    Root(&'a mut RootSource),
+    Volume(&'a mut Option<Box<Image>>),
+}
+
+impl ImageReference<'_> {
+    /// Gives it its image.
+    pub fn set(self, image: Image) {
+        match self.slot {
+            Slot::Root(root) => *root = RootSource::Image(Box::new(image)),
+            Slot::Volume(slot) => *slot = Some(Box::new(image)),
+        }
+    }
 }
 
 /// `spec.restartPolicy`: what follows the end of a container.
@@ -200,6 +278,15 @@ pub enum VolumeSource {
         path: PathBuf,
         /// What must be there.
         kind: HostPathKind,
+    },
+    /// The files of an image, read-only.
+    Image {
+        /// `reference`, as the manifest has it.
+        reference: String,
+        /// `pullPolicy`, defaulted.
+        pull_policy: PullPolicy,
+        /// The image of the store, once it has been looked up.
+        image: Option<Box<Image>>,
     },
 }
 

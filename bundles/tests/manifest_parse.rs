@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use bundles::image::{Image, ImageConfig};
 use bundles::manifest::{Manifest, ParseOptions, Problems, Severity, Source, parse, publish, publish_all};
 use bundles::plan::{
     HostPathKind, HostPort, IpcMode, NetworkMode, PidMode, PodPlan, Protocol, PullPolicy, RestartPolicy, RootSource,
@@ -244,6 +245,9 @@ fn values_that_cannot_be_are_refused_in_the_spec() {
         ("volumes: [{name: v, emptyDir: {}, hostPath: {path: /a}}]", "spec.volumes[0]", "2 sources"),
         ("volumes: [{name: v, emptyDir: {medium: Disk}}]", "spec.volumes[0].emptyDir.medium", "Memory"),
         ("volumes: [{name: v, emptyDir: {sizeLimit: 1Q}}]", "spec.volumes[0].emptyDir.sizeLimit", "no quantity"),
+        ("volumes: [{name: v, image: {pullPolicy: Never}}]", "spec.volumes[0].image.reference", "missing: an image volume names an image"),
+        ("volumes: [{name: v, image: {reference: 'a b'}}]", "spec.volumes[0].image.reference", "holds a space"),
+        ("volumes: [{name: v, image: {reference: a, pullPolicy: Newer}}]", "spec.volumes[0].image.pullPolicy", "none of Always"),
         ("volumes: [{name: v, hostPath: {path: a}}]", "spec.volumes[0].hostPath.path", "not absolute"),
         ("volumes: [{name: v, hostPath: {path: /a/../b}}]", "spec.volumes[0].hostPath.path", "'..'"),
         ("volumes: [{name: v, hostPath: {}}]", "spec.volumes[0].hostPath.path", "missing"),
@@ -308,6 +312,49 @@ fn values_that_cannot_be_are_refused_in_a_container() {
     }
     let mounted = pod(volumes, "volumeMounts: [{name: cm, mountPath: /a}]");
     refused(&mounted, "spec.volumes[1].configMap", "not supported yet");
+}
+
+#[test]
+fn an_image_may_be_a_volume() {
+    let volumes = "volumes: [{name: v, image: {reference: \"x:1\"}}, {name: w, image: {reference: x, pullPolicy: Never}}, {name: t, image: {reference: x}}]";
+    let manifest = good(&pod(volumes, "volumeMounts: [{name: v, mountPath: /v}, {name: w, mountPath: /w, readOnly: false, subPath: a}]"));
+    assert_eq!(manifest.warnings, []);
+    let spec = manifest.pods[0].pod.spec.as_ref().expect("spec");
+    let policies: Vec<_> = spec.volumes.iter().flatten().map(|v| v.image.as_ref().and_then(|i| i.pull_policy.as_deref()).expect("a policy")).collect();
+    assert_eq!(policies, ["IfNotPresent", "Never", "Always"]);
+    let mut plan = manifest.pods[0].plan.clone();
+    assert_eq!(plan.volumes["w"], VolumeSource::Image { reference: "x".into(), pull_policy: PullPolicy::Never, image: None });
+    // Read-only, whatever the manifest says.
+    assert!(plan.containers[0].mounts.iter().all(|mount| mount.read_only));
+    let named: Vec<(String, String, PullPolicy)> =
+        plan.image_references_mut().map(|wanted| (wanted.user.to_string(), wanted.reference.to_owned(), wanted.pull_policy)).collect();
+    let wanted = [
+        ("container a", "x:1", PullPolicy::IfNotPresent), ("volume t", "x", PullPolicy::Always),
+        ("volume v", "x:1", PullPolicy::IfNotPresent), ("volume w", "x", PullPolicy::Never),
+    ];
+    assert_eq!(named, wanted.map(|(user, reference, policy)| (user.to_owned(), reference.to_owned(), policy)));
+    assert_eq!(plan.images().count(), 0);
+    for (number, wanted) in plan.image_references_mut().enumerate() {
+        wanted.set(image(&format!("sha256:{number}")));
+    }
+    assert_eq!(plan.image_references_mut().count(), 0, "all are set");
+    assert_eq!(plan.images().map(|image| image.id.as_str()).collect::<Vec<_>>(), ["sha256:0", "sha256:1", "sha256:2", "sha256:3"]);
+    assert_eq!(plan.containers[0].root, RootSource::Image(Box::new(image("sha256:0"))));
+}
+
+/// An image of nothing.
+fn image(id: &str) -> Image {
+    Image {
+        reference: "x".to_owned(),
+        names: Vec::new(),
+        id: id.to_owned(),
+        digest: String::new(),
+        layers: Vec::new(),
+        config: ImageConfig::default(),
+        size: 0,
+        created: None,
+        architecture: String::new(),
+    }
 }
 
 #[test]

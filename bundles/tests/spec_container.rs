@@ -311,6 +311,17 @@ fn volumes_are_bound_parents_first_and_win_over_defaults() {
     assert!(matches!(Host::default().spec(&plan(volumes, "volumeMounts: [{name: v, mountPath: /a}]", image())), Err(SpecError::Volume { .. })));
 }
 
+/// A remount with fewer flags than the volume's own mount would take them off.
+#[test]
+fn an_image_volume_is_bound_with_all_that_it_is_mounted_with() {
+    let volumes = "volumes: [{name: v, image: {reference: \"x:1\"}}]";
+    let host = Host { volumes: BTreeMap::from([("v".to_owned(), PathBuf::from("/lib/v"))]), ..Host::default() };
+    for wish in ["", ", readOnly: false", ", readOnly: true"] {
+        let spec = host.good(&plan(volumes, &format!("volumeMounts: [{{name: v, mountPath: /a{wish}}}]"), image()));
+        assert_eq!(options(&spec, "/a"), ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]);
+    }
+}
+
 #[test]
 fn namespaces_are_joined_made_or_left() {
     let joined = |name: &str| Namespace::Path(PathBuf::from(format!("/proc/7/ns/{name}")));

@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use bundles::plan::{HostPathKind, VolumeSource};
-use bundles::volume::{Tmpfs, VolumeError, prepare, remove, sub_path};
+use bundles::image::{Image, ImageConfig};
+use bundles::plan::{HostPathKind, PullPolicy, VolumeSource};
+use bundles::volume::{Missing, PodMount, Prepared, Tmpfs, VolumeError, prepare, remove, sub_path};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("metadata").permissions().mode() & 0o7777
@@ -22,15 +23,16 @@ fn an_empty_dir_is_open_to_all_below_a_closed_directory_and_stays() {
     let volumes = dir.path().join("uid/volumes");
     let source = VolumeSource::EmptyDir { memory: false, size_limit: None };
     let prepared = prepare(&source, &volumes, "scratch").expect("prepared");
-    assert_eq!((prepared.path.as_path(), prepared.tmpfs), (volumes.join("scratch").as_path(), None));
+    assert_eq!((prepared.path.as_path(), &prepared.mount), (volumes.join("scratch").as_path(), &None));
     assert_eq!((mode(&prepared.path), mode(&volumes)), (0o777, 0o700));
     fs::write(prepared.path.join("kept"), "x").expect("a file");
     prepare(&source, &volumes, "scratch").expect("again");
     assert!(prepared.path.join("kept").exists());
     let memory = VolumeSource::EmptyDir { memory: true, size_limit: Some(65536) };
     let prepared = prepare(&memory, &volumes, "mem").expect("prepared");
-    assert_eq!(prepared.tmpfs, Some(Tmpfs { size: Some(65536), mode: 0o777 }));
-    assert_eq!(prepared.tmpfs.map(|tmpfs| tmpfs.options()).as_deref(), Some("mode=777,size=65536"));
+    let Some(PodMount::Tmpfs(tmpfs)) = prepared.mount else { panic!("{prepared:?}") };
+    assert_eq!(tmpfs, Tmpfs { size: Some(65536), mode: 0o777 });
+    assert_eq!(tmpfs.options(), "mode=777,size=65536");
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn a_sub_path_stays_in_its_volume() {
     symlink("../outside", volume.join("up")).expect("link");
     symlink("../../../../../../etc", volume.join("a/far")).expect("link");
     let inode = |sub: &str| {
-        let opened = sub_path(&volume, Path::new(sub)).expect(sub);
+        let opened = sub_path(&volume, Path::new(sub), Missing::Create).expect(sub);
         rustix::fs::fstat(opened.as_fd()).expect("fstat").st_ino
     };
     let of = |path: PathBuf| fs::symlink_metadata(path).expect("metadata").ino();
@@ -126,11 +128,11 @@ fn a_sub_path_stays_in_its_volume() {
     assert_eq!(inode("absolute"), of(volume.clone()));
     assert_eq!(inode("absolute/a"), of(volume.join("a")));
     // Missing: made inside, with kubelet's mode; a dangling link's target is not made outside.
-    let made = sub_path(&volume, Path::new("new/deep/er")).expect("made");
+    let made = sub_path(&volume, Path::new("new/deep/er"), Missing::Create).expect("made");
     assert!(made.is_directory());
     assert_eq!(mode(&volume.join("new/deep")), 0o750);
     for hostile in ["up", "a/far", "up/x", "a/far/x"] {
-        if let Ok(opened) = sub_path(&volume, Path::new(hostile)) {
+        if let Ok(opened) = sub_path(&volume, Path::new(hostile), Missing::Create) {
             let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened.as_fd()))).expect("path");
             assert!(path.starts_with(&volume), "{hostile} led to {path:?}");
         }
@@ -138,9 +140,39 @@ fn a_sub_path_stays_in_its_volume() {
     assert_eq!(fs::read_dir(dir.path().join("outside")).expect("outside").count(), 0);
     assert!(!Path::new("/etc/x").exists());
     for bad in ["..", "a/../..", "/etc", "a/file/x"] {
-        let error = sub_path(&volume, Path::new(bad)).expect_err(bad);
+        let error = sub_path(&volume, Path::new(bad), Missing::Create).expect_err(bad);
         assert!(matches!(error, VolumeError::SubPath { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_sub_path_of_an_image_is_there_or_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let volume = dir.path().join("volume");
+    fs::create_dir_all(volume.join("a")).expect("volume");
+    symlink("/nowhere", volume.join("dangling")).expect("link");
+    assert!(sub_path(&volume, Path::new("a"), Missing::Refuse).expect("it is there").is_directory());
+    for missing in ["b", "a/b/c", "dangling"] {
+        let error = sub_path(&volume, Path::new(missing), Missing::Refuse).expect_err(missing);
+        assert_eq!(error.to_string(), format!("subPath {missing:?} does not exist; the volume is an image, and nothing can be made in it"));
+    }
+    assert_eq!(fs::read_dir(&volume).expect("the volume").count(), 2);
+}
+
+#[test]
+fn an_image_volume_is_a_directory_to_mount_its_layers_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = |image| VolumeSource::Image { reference: "x:1".to_owned(), pull_policy: PullPolicy::Never, image };
+    let layers = vec![PathBuf::from("/layers/b"), PathBuf::from("/layers/a")];
+    let image = Image {
+        reference: "x:1".to_owned(), names: Vec::new(), id: String::new(), digest: String::new(), layers: layers.clone(),
+        config: ImageConfig::default(), size: 0, created: None, architecture: String::new(),
+    };
+    let prepared = prepare(&source(Some(Box::new(image))), dir.path(), "v").expect("prepared");
+    assert_eq!(prepared, Prepared { path: dir.path().join("v"), mount: Some(PodMount::Layers(layers)) });
+    assert_eq!(fs::read_dir(&prepared.path).expect("a directory").count(), 0);
+    let error = prepare(&source(None), dir.path(), "w").expect_err("no image");
+    assert!(error.to_string().contains("x:1"), "{error}");
 }
 
 #[test]
@@ -153,8 +185,8 @@ fn a_staged_sub_path_is_the_inode_that_was_opened() {
         fs::create_dir_all(volume.join("a")).expect("volume");
         fs::write(volume.join("a/mark"), "the one").expect("file");
         fs::write(volume.join("f"), "file").expect("file");
-        let opened = sub_path(&volume, Path::new("a")).expect("a");
-        let file = sub_path(&volume, Path::new("f")).expect("f");
+        let opened = sub_path(&volume, Path::new("a"), Missing::Create).expect("a");
+        let file = sub_path(&volume, Path::new("f"), Missing::Create).expect("f");
         // A container swaps the directory for a link out of the volume.
         fs::rename(volume.join("a"), volume.join("b")).expect("rename");
         symlink("/etc", volume.join("a")).expect("link");

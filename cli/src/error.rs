@@ -30,17 +30,27 @@ pub(crate) enum Error {
         /// Why there is none.
         source: Box<bundles::spec::SpecError>,
     },
-    /// An image of a container.
-    #[error("image {image} of container {container} of pod {pod}")]
-    ContainerImage {
+    /// An image of a container or a volume.
+    #[error("image {image} of {user} of pod {pod}")]
+    PodImage {
         /// `namespace/name`.
         pod: String,
-        /// The container.
-        container: String,
+        /// `container NAME` or `volume NAME`.
+        user: String,
         /// As the manifest has it.
         image: String,
         /// Why not.
         source: Box<ImageError>,
+    },
+    /// A volume of a pod.
+    #[error("volume {volume} of pod {pod}")]
+    Volume {
+        /// `namespace/name`.
+        pod: String,
+        /// The volume.
+        volume: String,
+        /// Why not.
+        source: bundles::volume::VolumeError,
     },
     /// A manifest that cannot be run.
     #[error("{0}")]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use bundles::image::{Hold, ImageStore, Usage};
-use bundles::plan::{PodPlan, RootSource};
+use bundles::plan::PodPlan;
 use runtime::layout::Layout;
 use runtime::store::Store;
 
@@ -19,8 +19,7 @@ pub(crate) fn store(layout: &Layout) -> Result<ImageStore, Error> {
 /// Replaces every reference of the plans by the image it names; reports all that are absent. Nothing is removed from the
 /// image store while the hold lives; none is needed when no plan names an image.
 pub(crate) fn resolve(layout: &Layout, plans: &mut [&mut PodPlan]) -> Result<Option<Hold>, Error> {
-    let containers = |plan: &PodPlan| plan.init_containers.iter().chain(&plan.containers).any(|c| c.root == RootSource::Reference);
-    if !plans.iter().any(|plan| containers(plan)) {
+    if !plans.iter_mut().any(|plan| plan.image_references_mut().next().is_some()) {
         return Ok(None);
     }
     let store = store(layout)?;
@@ -28,19 +27,15 @@ pub(crate) fn resolve(layout: &Layout, plans: &mut [&mut PodPlan]) -> Result<Opt
     let mut failures = Vec::new();
     for plan in plans {
         let pod = format!("{}/{}", plan.namespace, plan.name);
-        for container in plan.init_containers.iter_mut().chain(&mut plan.containers) {
-            if container.root != RootSource::Reference {
-                continue;
-            }
-            let fail = |source| Error::ContainerImage {
-                pod: pod.clone(),
-                container: container.name.clone(),
-                image: container.image.clone(),
-                source: Box::new(source),
-            };
-            match store.find(&container.image) {
-                Ok(image) => container.root = RootSource::Image(Box::new(image)),
-                Err(e) => failures.push(fail(e)),
+        for wanted in plan.image_references_mut() {
+            match store.find(wanted.reference) {
+                Ok(image) => wanted.set(image),
+                Err(source) => failures.push(Error::PodImage {
+                    pod: pod.clone(),
+                    user: wanted.user.to_string(),
+                    image: wanted.reference.to_owned(),
+                    source: Box::new(source),
+                }),
             }
         }
     }
@@ -63,8 +58,7 @@ impl Used {
                 Err(e) if crate::pods::is_gone(&e) => continue,
                 other => other?,
             };
-            let roots = plan.init_containers.iter().chain(&plan.containers).map(|container| &container.root);
-            for image in roots.filter_map(|root| if let RootSource::Image(image) = root { Some(image) } else { None }) {
+            for image in plan.images() {
                 used.layers.extend(image.layers.iter().cloned());
                 used.pods.entry(image.id.clone()).or_default().insert(record.label());
             }

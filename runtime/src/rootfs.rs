@@ -1,4 +1,4 @@
-//! A container's root: its image's read-only layers below a private upper directory, by overlayfs.
+//! A container's root: its image's read-only layers below a private upper directory, by overlayfs. Image volumes: the layers alone.
 //! Mounted in the shim's mount namespace, so that it goes with the pod's last process.
 
 use std::fs;
@@ -29,13 +29,40 @@ pub(crate) fn mount_overlay(layers: &[PathBuf], scratch: &Path, target: &Path) -
     private_dir(target)?;
     fs::create_dir(&upper).map_err(Error::file("create", &upper))?;
     set_root_mode(layers, &upper)?;
-    match overlay_by_fsopen(layers, &upper, &work, target) {
+    overlay(layers, Access::Write { upper: &upper, work: &work }, target)
+}
+
+/// Mounts `layers` (topmost first) at `target`, an empty directory: for reading, and neither for programs nor for devices.
+///
+/// An overlay without an upper directory is read-only itself, not its mount alone: no remount, not even a privileged container's,
+/// can make it writable. That is why one layer is no bind mount either.
+pub(crate) fn mount_layers(layers: &[PathBuf], target: &Path) -> Result<(), Error> {
+    match layers {
+        // An image without files.
+        [] => mount_tmpfs(target, 0o755, None, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC),
+        // Overlay wants two where nothing is written. The other one is the empty directory that the mount covers.
+        [one] => overlay(&[one.clone(), target.to_owned()], Access::Read, target),
+        several => overlay(several, Access::Read, target),
+    }
+}
+
+/// What an overlay is mounted for.
+#[derive(Clone, Copy)]
+enum Access<'a> {
+    /// A root: what is written goes into `upper`.
+    Write { upper: &'a Path, work: &'a Path },
+    /// A volume.
+    Read,
+}
+
+fn overlay(layers: &[PathBuf], access: Access<'_>, target: &Path) -> Result<(), Error> {
+    match overlay_by_fsopen(layers, access, target) {
         // Before Linux 6.5 there is no `lowerdir+`; before 5.2 no fsopen.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {}
         Err(e) => return Err(Error::file("mount overlay at", target)(e.into())),
         Ok(()) => return Ok(()),
     }
-    overlay_by_mount(layers, &upper, &work, target).map_err(|e| Error::file("mount overlay at", target)(e.into()))
+    overlay_by_mount(layers, access, target).map_err(|e| Error::file("mount overlay at", target)(e.into()))
 }
 
 /// An overlay's root directory has the upper's mode and owner: take them from the image.
@@ -47,17 +74,27 @@ fn set_root_mode(layers: &[PathBuf], upper: &Path) -> Result<(), Error> {
     std::os::unix::fs::chown(upper, Some(uid), Some(gid)).map_err(Error::file("set owner of", upper))
 }
 
-fn overlay_by_fsopen(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> rustix::io::Result<()> {
+fn overlay_by_fsopen(layers: &[PathBuf], access: Access<'_>, target: &Path) -> rustix::io::Result<()> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in layers {
         fsconfig_set_string(context.as_fd(), "lowerdir+", layer.as_path())?;
     }
-    fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
-    fsconfig_set_string(context.as_fd(), "workdir", work)?;
-    // The upper directory is thrown away with the container: what a crash of the host loses, nobody would read.
-    fsconfig_set_flag(context.as_fd(), "volatile")?;
+    let attributes = match access {
+        Access::Write { upper, work } => {
+            fsconfig_set_string(context.as_fd(), "upperdir", upper)?;
+            fsconfig_set_string(context.as_fd(), "workdir", work)?;
+            // The upper directory is thrown away with the container: what a crash of the host loses, nobody would read.
+            fsconfig_set_flag(context.as_fd(), "volatile")?;
+            MountAttrFlags::empty()
+        }
+        Access::Read => {
+            fsconfig_set_flag(context.as_fd(), "ro")?;
+            let inert = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            MountAttrFlags::MOUNT_ATTR_RDONLY | inert
+        }
+    };
     fsconfig_create(context.as_fd())?;
-    let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     move_to(mounted.as_fd(), target)
 }
 
@@ -66,26 +103,30 @@ fn move_to(mounted: BorrowedFd<'_>, target: &Path) -> rustix::io::Result<()> {
 }
 
 /// For older kernels. mount(2) takes one page of options: where the paths of many layers are more than that, descriptors stand for them.
-fn overlay_by_mount(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> rustix::io::Result<()> {
-    let mut options = overlay_options(layers, upper, work);
+fn overlay_by_mount(layers: &[PathBuf], access: Access<'_>, target: &Path) -> rustix::io::Result<()> {
+    let mut options = overlay_options(layers, access);
     let mut open = Vec::new();
     if options.len() >= PAGE {
         for layer in layers {
             open.push(rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
         }
         let names: Vec<PathBuf> = open.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()).into()).collect();
-        options = overlay_options(&names, upper, work);
+        options = overlay_options(&names, access);
         if options.len() >= PAGE {
             // What is behind the page would be cut off without a word.
             return Err(rustix::io::Errno::TOOBIG);
         }
     }
-    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_slice()))
+    let flags = match access {
+        Access::Write { .. } => MsFlags::empty(),
+        Access::Read => MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+    };
+    mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_slice()))
         .map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))
 }
 
 /// `lowerdir=a:b,upperdir=u,workdir=w` with overlayfs' escapes (Documentation/filesystems/overlayfs.rst).
-fn overlay_options(layers: &[PathBuf], upper: &Path, work: &Path) -> Vec<u8> {
+fn overlay_options(layers: &[PathBuf], access: Access<'_>) -> Vec<u8> {
     let mut options = b"lowerdir=".to_vec();
     for (index, layer) in layers.iter().enumerate() {
         if index > 0 {
@@ -93,9 +134,11 @@ fn overlay_options(layers: &[PathBuf], upper: &Path, work: &Path) -> Vec<u8> {
         }
         escape(layer, &mut options);
     }
-    for (key, path) in [(&b",upperdir="[..], upper), (b",workdir=", work)] {
-        options.extend_from_slice(key);
-        escape(path, &mut options);
+    if let Access::Write { upper, work } = access {
+        for (key, path) in [(&b",upperdir="[..], upper), (b",workdir=", work)] {
+            options.extend_from_slice(key);
+            escape(path, &mut options);
+        }
     }
     options
 }
@@ -152,7 +195,10 @@ mod tests {
 
     #[test]
     fn separators_in_paths_are_escaped() {
-        let options = overlay_options(&["/a:b".into(), "/c".into()], Path::new("/u,v"), Path::new("/w\\x"));
+        let access = Access::Write { upper: Path::new("/u,v"), work: Path::new("/w\\x") };
+        let options = overlay_options(&["/a:b".into(), "/c".into()], access);
         assert_eq!(String::from_utf8_lossy(&options), r"lowerdir=/a\:b:/c,upperdir=/u\,v,workdir=/w\\x");
+        let options = overlay_options(&["/a".into(), "/b".into()], Access::Read);
+        assert_eq!(String::from_utf8_lossy(&options), "lowerdir=/a:/b");
     }
 }

@@ -16,14 +16,17 @@ const FAULT: &str = "MINIPOD_FAULT";
 
 /// A pod that takes every step there is.
 fn every() -> Value {
-    let mounts = json!({ "volumeMounts": [{ "name": "disk", "mountPath": "/v", "subPath": "below" }, { "name": "memory", "mountPath": "/m" }] });
+    let mounts = json!({ "volumeMounts": [{ "name": "disk", "mountPath": "/v", "subPath": "below" }, { "name": "memory", "mountPath": "/m" }, { "name": "image", "mountPath": "/i", "subPath": "bin" }] });
     let port = json!({ "ports": [{ "containerPort": 80, "hostPort": 8080 }] });
     let main = with(container("main", OBEYS), mounts);
     with(
         pod("every", &[with(main, port), container("other", OBEYS)]),
         json!({ "spec": {
             "terminationGracePeriodSeconds": 20,
-            "volumes": [{ "name": "disk", "emptyDir": {} }, { "name": "memory", "emptyDir": { "medium": "Memory" } }],
+            "volumes": [
+                { "name": "disk", "emptyDir": {} }, { "name": "memory", "emptyDir": { "medium": "Memory" } },
+                { "name": "image", "image": { "reference": "toolbox" } },
+            ],
             "initContainers": [container("init", "true")],
         } }),
     )

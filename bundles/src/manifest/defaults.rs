@@ -81,6 +81,10 @@ fn volume(volume: &mut Volume) {
     if let Some(host_path) = &mut volume.host_path {
         host_path.type_.get_or_insert_with(String::new);
     }
+    if let Some(image) = &mut volume.image {
+        let reference = image.reference.as_deref().unwrap_or_default();
+        image.pull_policy.get_or_insert_with(|| pull_policy(reference).to_owned());
+    }
 }
 
 #[cfg(test)]

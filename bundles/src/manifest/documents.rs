@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::path;
 use super::report::Report;
+use super::secrets::{self, Secret};
 use super::tree::{Node, Value};
 use super::typed::typed;
 
@@ -43,6 +44,8 @@ pub(super) enum Workload {
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) drafts: Vec<Draft>,
+    /// The Secrets, each with its path in the document.
+    pub(super) secrets: Vec<(String, Secret)>,
     /// It holds something that runs, even when it is wrong.
     pub(super) runnable: bool,
     /// What is left of [`MAX_COPIES`].
@@ -71,12 +74,16 @@ fn collect(node: &Node, base: &str, report: &mut Report<'_>, found: &mut Found) 
         "Pod" | "List" | "PodList" => "v1",
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => "apps/v1",
         "Job" => "batch/v1",
+        "Secret" if secrets::kind_of(node).is_some() => "v1",
         _ => {
+            if kind == "Secret" {
+                found.secrets.push((base.to_owned(), secrets::read(node, base, report)));
+            }
             other_kind(kind, base, report);
             return;
         }
     };
-    found.runnable = true;
+    found.runnable |= kind != "Secret";
     if version != Some(wanted) {
         let path = path::field(base, "apiVersion");
         let message = match version {
@@ -93,6 +100,7 @@ fn collect(node: &Node, base: &str, report: &mut Report<'_>, found: &mut Found) 
             }
         }
         "List" | "PodList" => list(node, base, report, found),
+        "Secret" => found.secrets.push((base.to_owned(), secrets::read(node, base, report))),
         _ => {
             let drafts = workload(kind, node, base, &mut found.room, report);
             found.drafts.extend(drafts);

@@ -20,6 +20,7 @@ pub mod quantity;
 mod report;
 #[cfg(test)]
 mod schema;
+mod secrets;
 mod support;
 mod tree;
 mod typed;
@@ -30,11 +31,13 @@ use k8s_openapi::api::core::v1::Pod;
 
 pub use problem::{Problem, Problems, Severity};
 pub use publish::{publish, publish_all};
+pub use secrets::{PullSecret, PullSecretKind};
 
 use crate::plan::PodPlan;
 use documents::Draft;
 pub(crate) use lower::collide;
 use report::Report;
+use secrets::{Named, Secrets};
 
 /// A text and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +71,9 @@ pub struct PodManifest {
     pub pod: Pod,
     /// What the runtime needs of it.
     pub plan: PodPlan,
+    /// The Secrets of `spec.imagePullSecrets` that the sources hold, in the order in which the pod names them. Only here: neither
+    /// `pod` nor `plan`, which are kept on disk, has more than their names.
+    pub pull_secrets: Vec<PullSecret>,
 }
 
 /// Reads manifests: all documents of all sources, or all that is wrong with them.
@@ -82,6 +88,8 @@ pub fn parse(sources: &[Source], options: &ParseOptions) -> Result<Manifest, Pro
         problems: Vec::new(),
         runnable: false,
         places: BTreeMap::new(),
+        secrets: Secrets::default(),
+        named: Vec::new(),
     };
     for source in sources {
         reading.source(source);
@@ -98,6 +106,9 @@ struct Reading {
     runnable: bool,
     /// The place of each pod so far, by namespace and name.
     places: BTreeMap<(String, String), String>,
+    secrets: Secrets,
+    /// The secrets that pods name, in whatever source they may be.
+    named: Vec<Named>,
 }
 
 impl Reading {
@@ -123,6 +134,9 @@ impl Reading {
             let found = documents::pods(document, "", self.room, &mut report);
             self.room = found.room;
             self.runnable |= found.runnable;
+            for (base, secret) in found.secrets {
+                self.secrets.add(secret, &base, &mut report);
+            }
             for draft in found.drafts {
                 self.draft(draft, &mut report);
             }
@@ -137,6 +151,7 @@ impl Reading {
         }
         defaults::apply(&mut pod, &uuid::Uuid::new_v4().to_string());
         let plan = lower::pod(&pod, &base, workload, report);
+        self.named.extend(secrets::named(&pod, self.pods.len(), &base, report));
         let place = path::field(&path::field(&base, "metadata"), "name");
         let key = (plan.namespace.clone(), plan.name.clone());
         if let Some(first) = self.places.get(&key).filter(|_| !plan.name.is_empty()) {
@@ -144,10 +159,13 @@ impl Reading {
         } else {
             self.places.insert(key, report.place(&place));
         }
-        self.pods.push(PodManifest { pod, plan });
+        self.pods.push(PodManifest { pod, plan, pull_secrets: Vec::new() });
     }
 
     fn finish(mut self, sources: &[Source]) -> Result<Manifest, Problems> {
+        let pods = &mut self.pods;
+        let give = |pod: usize, secret| pods.get_mut(pod).map_or((), |pod: &mut PodManifest| pod.pull_secrets.push(secret));
+        self.secrets.deal(self.named.split_off(0), give, &mut self.problems);
         if !self.runnable && self.problems.iter().all(|problem| problem.severity != Severity::Error) {
             self.nothing_to_run(sources);
         }

@@ -6,7 +6,7 @@ use super::tree::{Node, Position, shortened_to};
 use super::typed::Finding;
 
 /// Most problems of one severity that are kept of a document: nobody reads more, and a hostile one has a hundred thousand.
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 
 /// The problems of one document.
 pub(super) struct Report<'a> {
@@ -46,6 +46,13 @@ impl<'a> Report<'a> {
 
     pub(super) fn note(&mut self, path: &str, message: impl Into<String>) {
         self.add(Severity::Note, path, message.into());
+    }
+
+    /// A problem at a path, to be put in words and reported by the caller when it knows more.
+    pub(super) fn placed(&self, path: &str, severity: Severity) -> Problem {
+        let at = self.root.locate(&path::steps(path));
+        let path = shortened_to(path, LONGEST_PATH);
+        Problem { file: self.file.to_owned(), line: at.line, column: at.column, path, message: String::new(), severity }
     }
 
     /// A warning that `--strict` makes an error.

@@ -112,7 +112,7 @@ pub fn container(pod: &PodPlan, container: &ContainerPlan, context: &SpecContext
     spec.set_version(OCI_VERSION.to_owned());
     spec.set_root(Some(root(container, context)));
     spec.set_linux(Some(linux(container, context)?));
-    spec.set_mounts(Some(mounts::mounts(container, context)?));
+    spec.set_mounts(Some(mounts::mounts(pod, container, context)?));
     spec.set_process(Some(process));
     // The pod's, which pause set in the UTS namespace that is joined.
     spec.set_hostname(None);

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::{Namespace, SpecContext, SpecError};
-use crate::plan::{ContainerPlan, VolumeMount};
+use crate::plan::{ContainerPlan, PodPlan, VolumeMount, VolumeSource};
 
 /// In the order in which they are mounted: the kernel's file systems, the pod's files, the volumes.
-pub(super) fn mounts(container: &ContainerPlan, context: &SpecContext<'_>) -> Result<Vec<Mount>, SpecError> {
-    let volumes = volumes(container, context)?;
+pub(super) fn mounts(pod: &PodPlan, container: &ContainerPlan, context: &SpecContext<'_>) -> Result<Vec<Mount>, SpecError> {
+    let volumes = volumes(pod, container, context)?;
     let covered = |path: &Path| {
         volumes.iter().any(|volume| {
             let target = volume.destination().as_path();
@@ -78,13 +78,13 @@ fn files(container: &ContainerPlan, context: &SpecContext<'_>) -> Vec<Mount> {
 }
 
 /// Parents before children, whatever their order in the manifest, as containerd does.
-fn volumes(container: &ContainerPlan, context: &SpecContext<'_>) -> Result<Vec<Mount>, SpecError> {
+fn volumes(pod: &PodPlan, container: &ContainerPlan, context: &SpecContext<'_>) -> Result<Vec<Mount>, SpecError> {
     let mut volumes: Vec<&VolumeMount> = container.mounts.iter().collect();
     volumes.sort_by_key(|volume| volume.mount_path.components().count());
-    volumes.into_iter().map(|volume| bind(container, volume, context)).collect()
+    volumes.into_iter().map(|volume| bind(pod, container, volume, context)).collect()
 }
 
-fn bind(container: &ContainerPlan, volume: &VolumeMount, context: &SpecContext<'_>) -> Result<Mount, SpecError> {
+fn bind(pod: &PodPlan, container: &ContainerPlan, volume: &VolumeMount, context: &SpecContext<'_>) -> Result<Mount, SpecError> {
     let source = match &volume.sub_path {
         None => context.volumes.get(&volume.volume).ok_or_else(|| SpecError::Volume {
             container: container.name.clone(),
@@ -99,8 +99,13 @@ fn bind(container: &ContainerPlan, volume: &VolumeMount, context: &SpecContext<'
             })?
         }
     };
-    let access = if volume.read_only { "ro" } else { "rw" };
-    let mut mount = mount("", "bind", source.clone(), &["rbind", "rprivate", access]);
+    let options: &[&str] = match pod.volumes.get(&volume.volume) {
+        // As kubelet has it. A remount with fewer flags than the volume's own mount would take them off.
+        Some(VolumeSource::Image { .. }) => &["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"],
+        _ if volume.read_only => &["rbind", "rprivate", "ro"],
+        _ => &["rbind", "rprivate", "rw"],
+    };
+    let mut mount = mount("", "bind", source.clone(), options);
     mount.set_destination(volume.mount_path.clone());
     Ok(mount)
 }

@@ -46,6 +46,18 @@ pub enum VolumeError {
         /// Why.
         source: io::Error,
     },
+    /// A sub path that is not there and cannot be made.
+    #[error("subPath {sub_path:?} does not exist; the volume is an image, and nothing can be made in it")]
+    NoSubPath {
+        /// The sub path.
+        sub_path: PathBuf,
+    },
+    /// An image volume without its image.
+    #[error("image {image} was not looked up")]
+    Unresolved {
+        /// As the manifest names it.
+        image: String,
+    },
     /// Something could not be removed.
     #[error("remove volume directory {path:?}")]
     Remove {

@@ -1,4 +1,4 @@
-//! The files behind emptyDir and hostPath, and sub paths of volumes.
+//! The files behind emptyDir, hostPath and image volumes, and sub paths of volumes.
 //!
 //! Makes directories and files, mounts nothing but a staged sub path, and undoes only what it made in the pod's own
 //! directory: what a hostPath volume created stays, as in Kubernetes.
@@ -11,7 +11,7 @@ mod sub_path;
 use std::path::{Path, PathBuf};
 
 pub use error::VolumeError;
-pub use sub_path::{SubPath, sub_path};
+pub use sub_path::{Missing, SubPath, sub_path};
 
 use crate::plan::VolumeSource;
 
@@ -20,8 +20,17 @@ use crate::plan::VolumeSource;
 pub struct Prepared {
     /// Its path on the host: what a container's mount binds.
     pub path: PathBuf,
-    /// A tmpfs to mount there first, once for the pod (`medium: Memory`).
-    pub tmpfs: Option<Tmpfs>,
+    /// What to mount there first, once for the pod.
+    pub mount: Option<PodMount>,
+}
+
+/// What is mounted for a volume before any container has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodMount {
+    /// `medium: Memory`.
+    Tmpfs(Tmpfs),
+    /// The layers of an image, topmost first: one tree of them, which nobody can write.
+    Layers(Vec<PathBuf>),
 }
 
 /// A tmpfs for `medium: Memory`.
@@ -51,13 +60,19 @@ pub fn prepare(source: &VolumeSource, dir: &Path, name: &str) -> Result<Prepared
     match source {
         VolumeSource::EmptyDir { memory, size_limit } => {
             let path = empty_dir::make(dir, name)?;
-            let tmpfs = memory.then_some(Tmpfs { size: *size_limit, mode: 0o777 });
-            Ok(Prepared { path, tmpfs })
+            let mount = memory.then_some(PodMount::Tmpfs(Tmpfs { size: *size_limit, mode: 0o777 }));
+            Ok(Prepared { path, mount })
         }
         VolumeSource::HostPath { path, kind } => {
             host_path::check(path, *kind)?;
-            Ok(Prepared { path: path.clone(), tmpfs: None })
+            Ok(Prepared { path: path.clone(), mount: None })
         }
+        VolumeSource::Image { image: Some(image), .. } => {
+            // The mount covers it.
+            let path = empty_dir::make(dir, name)?;
+            Ok(Prepared { path, mount: Some(PodMount::Layers(image.layers.clone())) })
+        }
+        VolumeSource::Image { reference, image: None, .. } => Err(VolumeError::Unresolved { image: reference.clone() }),
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::VolumeError;
+use crate::plan::VolumeSource;
 
 /// A place in a volume, held open.
 #[derive(Debug)]
@@ -20,14 +21,33 @@ pub struct SubPath {
     directory: bool,
 }
 
-/// Opens `sub_path` inside the volume at `volume`; links in it cannot lead out. A missing one is created as a directory
-/// (0750, the volume's owner's), as kubelet does.
+/// What to do about a sub path that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Make it as a directory (0750, the volume's owner's), as kubelet does.
+    Create,
+    /// Nothing: the volume cannot be written.
+    Refuse,
+}
+
+impl Missing {
+    /// As the volume's source has it.
+    pub fn of(source: &VolumeSource) -> Self {
+        match source {
+            VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => Self::Create,
+            VolumeSource::Image { .. } => Self::Refuse,
+        }
+    }
+}
+
+/// Opens `sub_path` inside the volume at `volume`; links in it cannot lead out.
 ///
 /// # Errors
-/// [`VolumeError::SubPath`]: a `..`, a part that is no directory, a failed system call.
+/// [`VolumeError::SubPath`]: a `..`, a part that is no directory, a failed system call. [`VolumeError::NoSubPath`] when it is
+/// missing and may not be made.
 ///
 /// Source: openat2(2), RESOLVE_IN_ROOT; Kubernetes `pkg/volume/util/subpath`.
-pub fn sub_path(volume: &Path, sub_path: &Path) -> Result<SubPath, VolumeError> {
+pub fn sub_path(volume: &Path, sub_path: &Path, missing: Missing) -> Result<SubPath, VolumeError> {
     let failed = |source| VolumeError::SubPath { volume: volume.to_owned(), sub_path: sub_path.to_owned(), source };
     if sub_path.is_absolute() || sub_path.components().any(|part| part == Component::ParentDir) {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it has to be relative and without '..'")));
@@ -35,6 +55,7 @@ pub fn sub_path(volume: &Path, sub_path: &Path) -> Result<SubPath, VolumeError> 
     let root = rustix::fs::openat(CWD, volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| failed(error.into()))?;
     let fd = match open(root.as_fd(), sub_path) {
+        Err(Errno::NOENT) if missing == Missing::Refuse => return Err(VolumeError::NoSubPath { sub_path: sub_path.to_owned() }),
         Err(Errno::NOENT) => create(root.as_fd(), sub_path),
         other => other,
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bundles::plan::{ContainerPlan, IpcMode, NetworkMode, PidMode, PodPlan, RootSource, VolumeSource};
 use bundles::spec::{self, Namespace, Namespaces, PodFiles, SpecContext};
+use bundles::volume::Missing;
 use clap::Args;
 use oci_spec::runtime::Spec;
 
@@ -22,7 +23,7 @@ const VERSION: &str = "1.0.2";
 /// Write the OCI bundles of a manifest, ready for runc or crun
 ///
 /// DIR/<container>/ gets config.json and rootfs/, a copy of the image. Each bundle stands for itself, with namespaces of its own
-/// where the pod's would be joined; emptyDir volumes are directories in DIR/volumes/, which the bundles share.
+/// where the pod's would be joined; emptyDir volumes and copies of image volumes are in DIR/volumes/, which the bundles share.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   minipod bundle pod.yaml -o out
@@ -99,10 +100,13 @@ impl<'a> Writer<'a> {
         for (name, source) in &plan.volumes {
             let path = match source {
                 VolumeSource::HostPath { path, .. } => path.clone(),
-                VolumeSource::EmptyDir { .. } => directory.join("volumes").join(name),
+                VolumeSource::EmptyDir { .. } | VolumeSource::Image { .. } => directory.join("volumes").join(name),
             };
-            if matches!(source, VolumeSource::EmptyDir { .. }) {
-                make_open(&path)?;
+            match source {
+                VolumeSource::EmptyDir { .. } => make_open(&path)?,
+                VolumeSource::Image { image: Some(image), .. } => copy_image(&image.layers, &path)?,
+                // Used where it is; an image was looked up before.
+                VolumeSource::HostPath { .. } | VolumeSource::Image { image: None, .. } => {}
             }
             volumes.insert(name.clone(), path);
         }
@@ -166,12 +170,15 @@ impl<'a> Writer<'a> {
         Ok(spec)
     }
 
-    /// Sub paths where they are in the volumes; missing ones of emptyDirs are made.
+    /// Sub paths where they are in the volumes; missing ones of emptyDirs are made. Links of an image are followed inside it.
     fn sub_paths(&self, container: &ContainerPlan) -> Result<BTreeMap<(String, PathBuf), PathBuf>, Error> {
         let mut found = BTreeMap::new();
         for mount in &container.mounts {
             if let (Some(sub), Some(volume)) = (&mount.sub_path, self.volumes.get(&mount.volume)) {
-                let path = volume.join(sub);
+                let path = match self.plan.volumes.get(&mount.volume) {
+                    Some(VolumeSource::Image { .. }) => self.path_in_image(&mount.volume, volume, sub)?,
+                    _ => volume.join(sub),
+                };
                 if !path.exists() {
                     make_open(&path)?;
                 }
@@ -181,10 +188,26 @@ impl<'a> Writer<'a> {
         Ok(found)
     }
 
+    /// Where a sub path of an image volume leads, without a link on the way.
+    fn path_in_image(&self, name: &str, volume: &Path, sub: &Path) -> Result<PathBuf, Error> {
+        use std::os::fd::{AsFd as _, AsRawFd as _};
+        let fail = |source| Error::Volume { pod: format!("{}/{}", self.plan.namespace, self.plan.name), volume: name.to_owned(), source };
+        let found = bundles::volume::sub_path(volume, sub, Missing::Refuse).map_err(fail)?;
+        let link = PathBuf::from(format!("/proc/self/fd/{}", found.as_fd().as_raw_fd()));
+        fs::read_link(&link).map_err(Error::file("read link", &link))
+    }
+
     fn failed(&self, container: &ContainerPlan, source: spec::SpecError) -> Error {
         let pod = format!("{}/{}", self.plan.namespace, self.plan.name);
         Error::Spec { pod, container: container.name.clone(), source: Box::new(source) }
     }
+}
+
+fn copy_image(layers: &[PathBuf], to: &Path) -> Result<(), Error> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
+    }
+    layers::merge(layers, to)
 }
 
 /// Makes a directory that any user of a container may write, as an emptyDir is.

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bundles::image::Hold;
+use bundles::image::Image;
 use bundles::manifest::{Manifest, PodManifest, publish_all};
 use bundles::plan::{ContainerPlan, HostPort, NetworkMode, PodPlan, Protocol, RootSource, VolumeSource};
 use clap::{Args, ValueEnum};
@@ -258,7 +259,7 @@ async fn checked(store: &Store, plans: &[PodPlan], wanted: &NetworkOptions) -> R
 /// Puts every pod on disk, then forks their shims; all, or nothing is left.
 fn begin(store: &Store, manifest: &Manifest, network: &NetworkOptions) -> Result<Vec<Starting>, Error> {
     let mut new = Vec::new();
-    for PodManifest { plan, pod } in &manifest.pods {
+    for PodManifest { plan, pod, .. } in &manifest.pods {
         match create(store, plan, pod, network) {
             Ok(created) => new.push(created),
             Err(e) => {
@@ -295,13 +296,20 @@ fn volume(source: &VolumeSource) -> String {
         VolumeSource::EmptyDir { memory: true, .. } => "a fresh tmpfs".to_owned(),
         VolumeSource::EmptyDir { memory: false, .. } => "a fresh directory".to_owned(),
         VolumeSource::HostPath { path, .. } => format!("{} of this host", path.display()),
+        VolumeSource::Image { reference, image: None, .. } => format!("image {reference}, read-only"),
+        VolumeSource::Image { image: Some(image), .. } => format!("image {}, read-only", named(image)),
     }
+}
+
+/// An image by its name and the beginning of its id.
+fn named(image: &Image) -> String {
+    format!("{} ({})", image.reference, image.id.get(..19).unwrap_or(&image.id))
 }
 
 fn describe_container(text: &mut String, role: &str, container: &ContainerPlan) {
     let root = match &container.root {
         RootSource::Reference => container.image.clone(),
-        RootSource::Image(image) => format!("{} ({})", image.reference, image.id.get(..19).unwrap_or(&image.id)),
+        RootSource::Image(image) => named(image),
         RootSource::Directory(path) => format!("directory {}", path.display()),
         RootSource::Bundle(path) => format!("bundle {}", path.display()),
     };

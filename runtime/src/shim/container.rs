@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bundles::plan::{ContainerPlan, RootSource};
+use bundles::volume::Missing;
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
 use rustix::process::Signal;
@@ -213,7 +214,9 @@ impl Container {
             let target = bundle.join(SUB_PATHS).join(staged.len().to_string());
             store::private_dir(&bundle.join(SUB_PATHS))?;
             let fail = |source| Error::Volume { name: mount.volume.clone(), source };
-            bundles::volume::sub_path(volume, sub_path).and_then(|found| found.stage(&target)).map_err(fail)?;
+            // Every mount of a plan names one of its volumes.
+            let missing = pod.plan.volumes.get(&mount.volume).map_or(Missing::Refuse, Missing::of);
+            bundles::volume::sub_path(volume, sub_path, missing).and_then(|found| found.stage(&target)).map_err(fail)?;
             staged.insert(key, target);
         }
         Ok(staged)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bundles::plan::{IpcMode, NetworkMode, PidMode, PodPlan, RestartPolicy, RootSource, VolumeSource};
 use bundles::spec::{Namespace, Namespaces, PodFiles, SpecContext};
+use bundles::volume::PodMount;
 use futures::future::join_all;
 use jiff::Timestamp;
 use nix::mount::MsFlags;
@@ -305,8 +306,12 @@ impl Pod {
         let fail = |source| Error::Volume { name: name.to_owned(), source };
         let dir = self.store.layout.pod_lib(&self.plan.uid).join("volumes");
         let prepared = bundles::volume::prepare(source, &dir, name).map_err(fail)?;
-        if let Some(tmpfs) = prepared.tmpfs {
-            rootfs::mount_tmpfs(&prepared.path, tmpfs.mode, tmpfs.size, MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
+        match &prepared.mount {
+            None => {}
+            Some(PodMount::Tmpfs(tmpfs)) => {
+                rootfs::mount_tmpfs(&prepared.path, tmpfs.mode, tmpfs.size, MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
+            }
+            Some(PodMount::Layers(layers)) => rootfs::mount_layers(layers, &prepared.path)?,
         }
         Ok(prepared.path)
     }

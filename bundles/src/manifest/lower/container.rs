@@ -80,7 +80,8 @@ fn plan(container: &Container, spec: &PodSpec, role: Role, (roots, volumes): (&R
     let root = roots.of(&container.name);
     let image = container.image.clone().unwrap_or_default();
     if root == RootSource::Reference {
-        check_image(&image, &path::field(at, "image"), report);
+        let hint = "a container needs an image, such as `toolbox`, or the pod an annotation minipod.dev/rootfs.<container>";
+        check_image(&image, hint, &path::field(at, "image"), report);
     }
     check_restart_policy(container, role, at, report);
     let network = if spec.host_network == Some(true) { NetworkMode::Host } else { NetworkMode::Pod };
@@ -88,7 +89,7 @@ fn plan(container: &Container, spec: &PodSpec, role: Role, (roots, volumes): (&R
     let plan = ContainerPlan {
         name: container.name.clone(),
         image,
-        pull_policy: pull_policy(container, at, report),
+        pull_policy: pull_policy(container.image_pull_policy.as_deref(), &path::field(at, "imagePullPolicy"), report),
         root,
         command: container.command.clone().filter(|words| !words.is_empty()),
         args: container.args.clone().filter(|words| !words.is_empty()),
@@ -116,9 +117,10 @@ fn word_path(word: Word, at: &str) -> String {
     }
 }
 
-fn check_image(image: &str, at: &str, report: &mut Report<'_>) {
+/// `hint` says what to do when there is none.
+pub(super) fn check_image(image: &str, hint: &str, at: &str, report: &mut Report<'_>) {
     if image.is_empty() {
-        report.error(at, "missing: a container needs an image, such as `toolbox`, or the pod an annotation minipod.dev/rootfs.<container>");
+        report.error(at, format!("missing: {hint}"));
     } else if image.contains(char::is_whitespace) {
         report.error(at, format!("{image:?} is no image reference: it holds a space"));
     }
@@ -134,11 +136,11 @@ fn check_restart_policy(container: &Container, role: Role, at: &str, report: &mu
     }
 }
 
-fn pull_policy(container: &Container, at: &str, report: &mut Report<'_>) -> PullPolicy {
+/// A defaulted pull policy; `at` is its own path.
+pub(super) fn pull_policy(policy: Option<&str>, at: &str, report: &mut Report<'_>) -> PullPolicy {
     const CHOICES: &[(&str, PullPolicy)] =
         &[("Always", PullPolicy::Always), ("IfNotPresent", PullPolicy::IfNotPresent), ("Never", PullPolicy::Never)];
-    choice(container.image_pull_policy.as_deref(), CHOICES, &path::field(at, "imagePullPolicy"), report)
-        .unwrap_or(PullPolicy::IfNotPresent)
+    choice(policy, CHOICES, at, report).unwrap_or(PullPolicy::IfNotPresent)
 }
 
 fn env(container: &Container, at: &str, report: &mut Report<'_>) -> Vec<(String, String)> {

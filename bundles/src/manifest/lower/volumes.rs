@@ -9,7 +9,7 @@ use super::super::names::{self, Form};
 use super::super::quantity;
 use super::super::support::TOKEN_DIR;
 use super::super::tree::Value;
-use super::container::amount;
+use super::container::{amount, check_image, pull_policy};
 use super::security::is_inside;
 use super::{MOST_CANDIDATES, Report, choice, path, some, unique};
 use crate::plan::{HostPathKind, VolumeMount, VolumeSource};
@@ -57,7 +57,7 @@ fn check_one_source(volume: &Volume, at: &str, report: &mut Report<'_>) {
     let strange: Vec<&str> = entries.iter().filter(|entry| entry.key != "name").map(|entry| entry.key.as_str()).collect();
     if !strange.is_empty() && !entries.iter().any(written) {
         let null = entries.iter().all(|entry| entry.key == "name" || matches!(entry.node.value, Value::Null));
-        let hint = if null { "write `emptyDir: {}`" } else { "use emptyDir or hostPath" };
+        let hint = if null { "write `emptyDir: {}`" } else { "use emptyDir, hostPath or image" };
         report.error(at, format!("has no known source in {}: {hint}", strange.join(", ")));
     }
 }
@@ -74,6 +74,13 @@ fn source(volume: &Volume, at: &str, report: &mut Report<'_>) -> Option<VolumeSo
             report.note(&limit_at, "not enforced on a disk; `medium: Memory` has a real limit");
         }
         return Some(VolumeSource::EmptyDir { memory, size_limit });
+    }
+    if let Some(image) = &volume.image {
+        let at = path::field(at, "image");
+        let reference = image.reference.clone().unwrap_or_default();
+        check_image(&reference, "an image volume names an image", &path::field(&at, "reference"), report);
+        let pull_policy = pull_policy(image.pull_policy.as_deref(), &path::field(&at, "pullPolicy"), report);
+        return Some(VolumeSource::Image { reference, pull_policy, image: None });
     }
     let host = volume.host_path.as_ref()?;
     let at = path::field(at, "hostPath");
@@ -126,7 +133,7 @@ pub(super) fn mounts(container: &Container, volumes: &Volumes<'_>, at: &str, rep
             _ if mount.name.is_empty() => report.error(&name_at, "missing: name one of spec.volumes"),
             None if report.is_full() => report.error(&name_at, ""),
             None => report.error(&name_at, unknown_volume(&mount.name, volumes)),
-            Some(volume) if volume.empty_dir.is_none() && volume.host_path.is_none() && mount.mount_path == TOKEN_DIR => {
+            Some(volume) if !is_ours(volume) && mount.mount_path == TOKEN_DIR => {
                 report.note(&at, "left out: there is no API server whose token it could hold");
                 continue;
             }
@@ -142,12 +149,18 @@ pub(super) fn mounts(container: &Container, volumes: &Volumes<'_>, at: &str, rep
         mounts.push(VolumeMount {
             volume: mount.name.clone(),
             mount_path: target,
-            read_only: mount.read_only == Some(true),
+            // As kubelet has it, whatever the manifest says.
+            read_only: mount.read_only == Some(true) || volume.is_some_and(|volume| volume.image.is_some()),
             sub_path,
         });
     }
     unique(targets.iter().map(|(target, at)| (target.as_str(), at.clone())), "the mount path", report);
     mounts
+}
+
+/// Whether its source is one of those that are supported.
+fn is_ours(volume: &Volume) -> bool {
+    volume.empty_dir.is_some() || volume.host_path.is_some() || volume.image.is_some()
 }
 
 fn unknown_volume(name: &str, volumes: &Volumes<'_>) -> String {
