@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bundles::image::ImageError;
 use bundles::manifest::Problems;
+use bundles::registry::{CredentialsError, RegistryError, SettingsError};
 use runtime::error::chain;
 
 use crate::args::LogFormat;
@@ -20,6 +21,15 @@ pub(crate) enum Error {
     /// The image store.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Settings of registries.
+    #[error(transparent)]
+    RegistrySettings(#[from] SettingsError),
+    /// Credentials for registries.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// A spec for `bundle`.
     #[error("container {container} of pod {pod}")]
     Spec {
@@ -31,11 +41,9 @@ pub(crate) enum Error {
         source: Box<bundles::spec::SpecError>,
     },
     /// An image of a container or a volume.
-    #[error("image {image} of {user} of pod {pod}")]
+    #[error("image {image} of {user}")]
     PodImage {
-        /// `namespace/name`.
-        pod: String,
-        /// `container NAME` or `volume NAME`.
+        /// `container NAME of pod NAMESPACE/NAME`, or a volume, and what else is to be known of it.
         user: String,
         /// As the manifest has it.
         image: String,

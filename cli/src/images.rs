@@ -1,45 +1,172 @@
-//! Finds the images of pods in the store.
+//! Finds the images of pods, in the store or at a registry; and which images pods use.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use bundles::image::{Hold, ImageStore, Usage};
-use bundles::plan::PodPlan;
+use bundles::image::{Hold, ImageError, ImageStore, Platform, Reference, Usage};
+use bundles::manifest::{PodManifest, PullSecret, PullSecretKind};
+use bundles::plan::{ImageReference, PodPlan, PullPolicy};
+use bundles::registry::DockerConfig;
 use runtime::layout::Layout;
 use runtime::store::Store;
 
+use crate::args::LogFormat;
 use crate::error::Error;
+use crate::meter::Shown;
+use crate::pulling::{Wanted, pull};
+use crate::registries::RegistryOptions;
 
 /// The image store of this installation.
 pub(crate) fn store(layout: &Layout) -> Result<ImageStore, Error> {
     Ok(ImageStore::open(&layout.lib)?)
 }
 
-/// Replaces every reference of the plans by the image it names; reports all that are absent. Nothing is removed from the
-/// image store while the hold lives; none is needed when no plan names an image.
-pub(crate) fn resolve(layout: &Layout, plans: &mut [&mut PodPlan]) -> Result<Option<Hold>, Error> {
-    if !plans.iter_mut().any(|plan| plan.image_references_mut().next().is_some()) {
+/// Whether images may be fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fetch<'a> {
+    /// No: those that would be stay references.
+    No,
+    /// As the pods' pull policies say.
+    AsAsked(&'a RegistryOptions),
+}
+
+/// Gives everything in the pods that names an image that image, fetched first where its policy says so, all side by side; reports all
+/// that cannot be had. Nothing is removed from the image store while the hold lives; none is needed when no pod names an image.
+///
+/// Spec: Kubernetes documentation, "Images", "Image pull policy".
+pub(crate) fn resolve(layout: &Layout, format: LogFormat, pods: &mut [PodManifest], fetch: Fetch<'_>) -> Result<Option<Hold>, Error> {
+    let needs: Vec<Need> = pods.iter_mut().enumerate().flat_map(|(pod, manifest)| Need::all(pod, manifest)).collect();
+    if needs.is_empty() {
         return Ok(None);
     }
     let store = store(layout)?;
+    let mut failures = Failures::default();
+    let mut jobs: Vec<(Wanted, Vec<&Need>)> = Vec::new();
+    for need in &needs {
+        match need.to_fetch(&store) {
+            Ok(None) => {}
+            Ok(Some(reference)) => {
+                let secrets = secrets(&pods[need.pod])?;
+                match jobs.iter_mut().find(|(job, _)| job.reference == reference && job.secrets == secrets) {
+                    Some((_, needs)) => needs.push(need),
+                    None => jobs.push((Wanted { reference, secrets }, vec![need])),
+                }
+            }
+            Err(e) => failures.add(need, e),
+        }
+    }
+    let mut missing: Vec<&Need> = Vec::new();
+    if let Fetch::AsAsked(options) = fetch
+        && !jobs.is_empty()
+    {
+        let (wanted, users): (Vec<Wanted>, Vec<Vec<&Need>>) = jobs.into_iter().unzip();
+        let results = pull(&store, options, format, Shown::All, &Platform::host(), &wanted)?;
+        for (result, needs) in results.into_iter().zip(users) {
+            if let Err(e) = result {
+                failures.add_pull(&store, &needs, e);
+                missing.extend(needs);
+            }
+        }
+    } else {
+        missing.extend(jobs.into_iter().flat_map(|(_, needs)| needs));
+    }
     let hold = store.hold()?;
-    let mut failures = Vec::new();
-    for plan in plans {
-        let pod = format!("{}/{}", plan.namespace, plan.name);
-        for wanted in plan.image_references_mut() {
+    for (pod, manifest) in pods.iter_mut().enumerate() {
+        for wanted in manifest.plan.image_references_mut() {
+            if missing.iter().any(|need| need.pod == pod && need.reference == wanted.reference) {
+                continue;
+            }
             match store.find(wanted.reference) {
                 Ok(image) => wanted.set(image),
-                Err(source) => failures.push(Error::PodImage {
-                    pod: pod.clone(),
-                    user: wanted.user.to_string(),
-                    image: wanted.reference.to_owned(),
-                    source: Box::new(source),
-                }),
+                Err(e) => failures.add(&Need::new(pod, &label(&manifest.plan), &wanted), e),
             }
         }
     }
-    Error::all(failures).map(|()| Some(hold))
+    failures.into_result().map(|()| Some(hold))
+}
+
+/// What an image is needed for.
+#[derive(Debug)]
+struct Need {
+    pod: usize,
+    /// `container web of pod default/hello`.
+    user: String,
+    reference: String,
+    policy: PullPolicy,
+}
+
+impl Need {
+    fn all(pod: usize, manifest: &mut PodManifest) -> Vec<Self> {
+        let label = label(&manifest.plan);
+        manifest.plan.image_references_mut().map(|wanted| Self::new(pod, &label, &wanted)).collect()
+    }
+
+    fn new(pod: usize, label: &str, wanted: &ImageReference<'_>) -> Self {
+        let user = format!("{} of pod {label}", wanted.user);
+        Self { pod, user, reference: wanted.reference.to_owned(), policy: wanted.pull_policy }
+    }
+
+    /// What a registry has to be asked for; nothing when the image is here, or is only to be had here.
+    fn to_fetch(&self, store: &ImageStore) -> Result<Option<Reference>, ImageError> {
+        match self.policy {
+            PullPolicy::Never => Ok(None),
+            PullPolicy::Always => store.fetchable(&self.reference),
+            PullPolicy::IfNotPresent if store.resolve(&self.reference)?.is_some() => Ok(None),
+            PullPolicy::IfNotPresent => store.fetchable(&self.reference),
+        }
+    }
+}
+
+fn label(plan: &PodPlan) -> String {
+    format!("{}/{}", plan.namespace, plan.name)
+}
+
+/// What may prove to registries that the pod may have its images.
+fn secrets(pod: &PodManifest) -> Result<Vec<DockerConfig>, Error> {
+    let config = |secret: &PullSecret| {
+        let parsed = match secret.kind {
+            PullSecretKind::DockerConfigJson => DockerConfig::parse(secret.json()),
+            PullSecretKind::DockerCfg => DockerConfig::parse_legacy(secret.json()),
+        };
+        let name = format!("Secret {}", secret.name);
+        parsed.map(|config| config.from_source(&*name)).map_err(|e| Error::Usage(format!("{name} of pod {}: {e}", label(&pod.plan))))
+    };
+    pod.pull_secrets.iter().map(config).collect()
+}
+
+/// Images that cannot be had: one failure for each and why, whoever needs it.
+#[derive(Debug, Default)]
+struct Failures(Vec<Error>);
+
+impl Failures {
+    fn add(&mut self, need: &Need, source: ImageError) {
+        let user = match need.policy {
+            PullPolicy::Never => format!("{} (imagePullPolicy: Never)", need.user),
+            PullPolicy::Always | PullPolicy::IfNotPresent => need.user.clone(),
+        };
+        self.0.push(Error::PodImage { image: need.reference.clone(), user, source: Box::new(source) });
+    }
+
+    fn add_pull(&mut self, store: &ImageStore, needs: &[&Need], source: ImageError) {
+        let Some(first) = needs.first() else { return };
+        let others = match needs.len() - 1 {
+            0 => String::new(),
+            1 => " and one other".to_owned(),
+            n => format!(" and {n} others"),
+        };
+        let unreachable = matches!(&source, ImageError::Registry(e) if e.is_unreachable());
+        let hint = match store.resolve(&first.reference) {
+            Ok(Some(_)) if unreachable => " (it is here: imagePullPolicy IfNotPresent would run it as it is)",
+            _ => "",
+        };
+        let user = format!("{}{others}{hint}", first.user);
+        self.0.push(Error::PodImage { image: first.reference.clone(), user, source: Box::new(source) });
+    }
+
+    fn into_result(self) -> Result<(), Error> {
+        Error::all(self.0)
+    }
 }
 
 /// What the pods on disk use, stopped ones included: they can be started again.

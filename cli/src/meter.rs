@@ -13,7 +13,14 @@ use crate::output;
 #[derive(Debug)]
 pub(crate) struct Meter {
     bars: MultiProgress,
-    visible: bool,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Bars,
+    Lines,
+    Nothing,
 }
 
 /// The bar of one image.
@@ -42,9 +49,13 @@ pub(crate) enum Shown {
 impl Meter {
     /// No bar yet.
     pub(crate) fn new(shown: Shown) -> Self {
-        let visible = shown == Shown::All && std::io::stderr().is_terminal();
-        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), visible }
+        let form = match shown {
+            Shown::Nothing => Form::Nothing,
+            Shown::All if std::io::stderr().is_terminal() => Form::Bars,
+            Shown::All => Form::Lines,
+        };
+        let target = if form == Form::Bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), form }
     }
 
     /// A bar for one more image.
@@ -59,12 +70,12 @@ impl Meter {
 
     /// A line for the user, above the bars.
     pub(crate) fn note(&self, line: &str) {
-        if self.visible { self.bars.suspend(|| output::note(line)) } else { output::note(line) }
+        if self.form == Form::Bars { self.bars.suspend(|| output::note(line)) } else { output::note(line) }
     }
 
-    /// Whether there are bars to see.
-    pub(crate) fn is_visible(&self) -> bool {
-        self.visible
+    /// Whether a line has to say what a bar would show.
+    pub(crate) fn tells_lines(&self) -> bool {
+        self.form == Form::Lines
     }
 }
 

@@ -1,10 +1,10 @@
-//! The user's terminal, for `exec`: raw mode, size, input.
+//! The user's terminal: raw mode, size and input for `exec`, hidden input for passwords.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -35,9 +35,41 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        if let Err(e) = tcsetattr(io::stdin(), OptionalActions::Drain, &self.before) {
-            tracing::warn!(error = %e, "terminal not put back; `reset` does so");
-        }
+        put_back(&self.before);
+    }
+}
+
+/// Does not show what is typed, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Hidden {
+    before: Termios,
+}
+
+impl Hidden {
+    /// Hides what is typed into standard input, which must be a terminal.
+    ///
+    /// # Errors
+    /// What tcsetattr(3) reports.
+    pub(crate) fn enter() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        // The end of the line is shown all the same.
+        hidden.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        put_back(&self.before);
+    }
+}
+
+fn put_back(before: &Termios) {
+    if let Err(e) = tcsetattr(io::stdin(), OptionalActions::Drain, before) {
+        tracing::warn!(error = %e, "terminal not put back; `reset` does so");
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::digest::Digest;
+use crate::registry::RegistryError;
 
 /// A failure of the image store.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +85,7 @@ pub enum ImageError {
         found: Digest,
     },
     /// No image for this machine.
-    #[error("{origin}: no image for {wanted}; it has {}", printable(&.available.join(", ")))]
+    #[error("{origin}: no image for {wanted}; it has {} (choose one with --platform)", printable(&.available.join(", ")))]
     Platform {
         /// Where it was looked for.
         origin: Origin,
@@ -128,6 +129,9 @@ pub enum ImageError {
         /// The pods, as people name them.
         pods: Vec<String>,
     },
+    /// A registry.
+    #[error(transparent)]
+    Registry(Box<RegistryError>),
     /// Somebody asked to stop.
     #[error("interrupted")]
     Cancelled,

@@ -36,7 +36,12 @@ impl Platform {
     /// Whether an image for `self` is one for `wanted`. A variant that is not asked for does not matter.
     pub(super) fn fits(&self, wanted: &Self) -> bool {
         let variant = wanted.variant.is_none() || self.plain_variant() == wanted.plain_variant();
-        self.os == wanted.os && self.architecture == wanted.architecture && variant
+        self.is_of(wanted) && variant
+    }
+
+    /// Whether they are of one system and architecture, whatever the variant.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.os == other.os && self.architecture == other.architecture
     }
 
     /// The variant that every machine of the architecture has is the same as none.

@@ -134,6 +134,31 @@ impl ImageStore {
         }
     }
 
+    /// What a registry may be asked for under this name. Nothing for a name of this machine only: the embedded image's, an id, one of
+    /// localhost (without a port), and one without registry that an image here has on localhost.
+    ///
+    /// # Errors
+    /// [`ImageError::Reference`], or the store cannot be read.
+    pub fn fetchable(&self, reference: &str) -> Result<Option<Reference>, ImageError> {
+        let digits = reference.strip_prefix("sha256:");
+        if self.is_embedded(reference) || digits.is_some() || (is_id(reference) && reference.len() == 64) {
+            return Ok(None);
+        }
+        let name = Reference::parse(reference)?;
+        if matches!(name.registry(), LOCAL_REGISTRY | EMBEDDED_REGISTRY) {
+            return Ok(None);
+        }
+        let index = Index::read(&self.root)?;
+        let here = name.is_short()
+            && match lookup(&index, reference)? {
+                Some(Hit { name: Some(found), .. }) => found.starts_with(&format!("{LOCAL_REGISTRY}/")),
+                // Found as the prefix of an id.
+                Some(Hit { name: None, .. }) => name.digest().is_none(),
+                None => false,
+            };
+        Ok((!here).then_some(name))
+    }
+
     /// Loads all images of a docker-archive, an oci-archive or an OCI layout directory, compressed or not.
     ///
     /// All or nothing: names change when everything is there, and a failure leaves no file. Several may be under way, in this
@@ -149,7 +174,11 @@ impl ImageStore {
         fresh.map(|digest| self.image(&index, digest, None)).collect()
     }
 
-    fn ingest<'a>(&'a self, watch: Watch<'a>) -> Result<Ingest<'a>, ImageError> {
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn ingest<'a>(&'a self, watch: Watch<'a>) -> Result<Ingest<'a>, ImageError> {
         self.prepare()?;
         // What a crash left would only take room meanwhile; when somebody uses the store, the next one sweeps.
         if let Some(_content) = Lock::try_exclusive(&self.root, "content.lock")? {

@@ -26,11 +26,11 @@ use super::tarball::{Entry, Kind, Skip, TarReader};
 /// Character devices an image may bring: null, zero, full, random, urandom, tty, ptmx; and 0:0, overlay's whiteout.
 const HARMLESS_DEVICES: &[(u32, u32)] = &[(0, 0), (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)];
 
-const OPAQUE: &str = "trusted.overlay.opaque";
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
+pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
+pub(super) const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// aufs' own files, of which only `.wh..wh..opq` means something.
 const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
-const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
+pub(super) const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
 /// What a layer holds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ fn mode(bits: u32) -> Mode {
     Mode::from_raw_mode(bits)
 }
 
-fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
+pub(super) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     inroot::file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
@@ -428,13 +428,14 @@ fn set_metadata_at(entry: &Entry, parent: BorrowedFd<'_>, name: &[u8]) -> Result
     rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(write_error(entry, "set the time"))
 }
 
-/// `user.overlay.*` are overlay's marks in mounts with `userxattr`.
+/// Whether an attribute belongs to images. `user.overlay.*` are overlay's marks in mounts with `userxattr`.
+pub(super) fn is_wanted(xattr: &[u8]) -> bool {
+    (xattr.starts_with(b"user.") && !xattr.starts_with(b"user.overlay."))
+        || matches!(xattr, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
+}
+
 fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let wanted = |name: &[u8]| {
-        (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-            || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
-    };
-    entry.xattrs.iter().map(|(name, value)| (&name[..], &value[..])).filter(move |(name, _)| wanted(name))
+    entry.xattrs.iter().map(|(name, value)| (&name[..], &value[..])).filter(|(name, _)| is_wanted(name))
 }
 
 /// A file system without attributes loses user.* ones, as in Docker; a lost capability would break programs silently.

@@ -12,9 +12,10 @@ use oci_spec::runtime::Spec;
 
 use crate::args::Global;
 use crate::error::{Error, print};
-use crate::images;
+use crate::images::{self, Fetch};
 use crate::layers;
 use crate::manifests;
+use crate::registries::RegistryOptions;
 use crate::output::{self, line};
 
 /// The oldest version that has all we write: crun 1.8 takes no other than 1.0.
@@ -32,6 +33,8 @@ pub(crate) struct Bundle {
     /// Where to write; made when missing, and empty before
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    #[command(flatten)]
+    registries: RegistryOptions,
     /// A manifest of one pod; `-` is standard input
     #[arg(value_name = "FILE|-")]
     file: String,
@@ -45,7 +48,9 @@ impl Bundle {
             return Err(Error::Usage(format!("bundles are of one pod, and {} holds {}", self.file, manifest.pods.len())));
         };
         let store = global.store();
-        let _hold = images::resolve(&store.layout, &mut [&mut pod.plan])?;
+        let pod = std::slice::from_mut(pod);
+        let _hold = images::resolve(&store.layout, global.log_format, pod, Fetch::AsAsked(&self.registries))?;
+        let [pod] = pod else { unreachable!("a slice of one") };
         let directory = std::path::absolute(&self.output).map_err(Error::file("make absolute", &self.output))?;
         let guard = Fresh::make(&directory)?;
         let mut text = String::new();

@@ -18,10 +18,11 @@ use crate::commands::wait::{until_ready, within};
 use crate::duration;
 use crate::error::{Error, print};
 use crate::exit;
-use crate::images;
+use crate::images::{self, Fetch};
 use crate::manifests;
 use crate::output::{self, line};
 use crate::pods::{self, View};
+use crate::registries::RegistryOptions;
 use crate::signals::Held;
 use crate::starting::{Display, Starting, all_started, spawn};
 use crate::stopping::{self, Pod, Then};
@@ -72,6 +73,8 @@ pub(crate) struct Run {
     /// Whose network the pods have, instead of what the manifest says
     #[arg(long, value_enum, value_name = "NETWORK")]
     network: Option<Network>,
+    #[command(flatten)]
+    registries: RegistryOptions,
     /// Manifests; `-` is standard input, a directory its .yaml, .yml and .json files
     #[arg(required = true, value_name = "FILE|-")]
     files: Vec<String>,
@@ -122,8 +125,8 @@ impl Run {
         self.apply(&mut manifest)?;
         drop(parse);
         let _find = step::reading("find images");
-        let mut plans: Vec<&mut PodPlan> = manifest.pods.iter_mut().map(|pod| &mut pod.plan).collect();
-        let hold = images::resolve(&store.layout, &mut plans)?;
+        let fetch = if self.dry_run { Fetch::No } else { Fetch::AsAsked(&self.registries) };
+        let hold = images::resolve(&store.layout, global.log_format, &mut manifest.pods, fetch)?;
         Ok((manifest, hold))
     }
 
@@ -308,7 +311,7 @@ fn named(image: &Image) -> String {
 
 fn describe_container(text: &mut String, role: &str, container: &ContainerPlan) {
     let root = match &container.root {
-        RootSource::Reference => container.image.clone(),
+        RootSource::Reference => format!("{} (would be pulled)", container.image),
         RootSource::Image(image) => named(image),
         RootSource::Directory(path) => format!("directory {}", path.display()),
         RootSource::Bundle(path) => format!("bundle {}", path.display()),

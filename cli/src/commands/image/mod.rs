@@ -1,7 +1,9 @@
 //! `minipod image`.
 
 mod load;
+mod login;
 mod ls;
+mod pull;
 mod rm;
 
 use clap::{Args, Subcommand};
@@ -16,6 +18,7 @@ use crate::output::{self, DocumentFormat};
 /// `toolbox`, the image inside minipod, is always there: a shell, the everyday utilities and network tools, for labs.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  minipod image pull nginx:1.27-alpine
   docker save nginx | minipod image load -
   minipod image ls
   minipod image rm nginx")]
@@ -26,6 +29,7 @@ pub(crate) struct Image {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    Pull(pull::Pull),
     Load(load::Load),
     #[command(visible_alias = "list")]
     Ls(ls::Ls),
@@ -33,6 +37,8 @@ enum Action {
     Rm(rm::Rm),
     Tag(Tag),
     Prune(rm::Prune),
+    Login(login::Login),
+    Logout(login::Logout),
 }
 
 /// Show one image whole
@@ -68,6 +74,9 @@ impl Image {
         let store = images::store(&pods.layout)?;
         match self.action {
             Action::Load(load) => load.run(&store, &pods.layout.lib)?,
+            Action::Pull(pull) => pull.run(&store, global.log_format)?,
+            Action::Login(login) => login.run(global.log_format)?,
+            Action::Logout(logout) => logout.run()?,
             Action::Ls(ls) => ls.run(&store)?,
             Action::Inspect(inspect) => output::document(&store.find(&inspect.image)?, inspect.output)?,
             Action::Tag(tag) => store.tag(&tag.image, &tag.name)?,
