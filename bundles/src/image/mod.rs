@@ -15,10 +15,10 @@
 mod archive;
 mod compression;
 mod config;
-mod digest;
+pub(crate) mod digest;
 mod docker;
 mod embedded;
-mod error;
+pub(crate) mod error;
 mod index;
 mod inroot;
 mod layer;
@@ -39,6 +39,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use digest::Digest;
 pub use embedded::{EMBEDDED_NAME, Program};
 pub use error::{ImageError, LayerError};
 pub use limits::Limits;
