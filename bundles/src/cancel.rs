@@ -1,50 +1,50 @@
-//! A wish to stop, shared by all threads of a piece of work.
+//! A wish to stop, shared between whoever wishes and the threads that work.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Tells long work to end; clones are the same wish.
+/// Told once, seen by all its clones.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<State>);
+pub struct Cancel(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Shared {
     cancelled: Mutex<bool>,
     told: Condvar,
 }
 
 impl Cancel {
-    /// Nobody wishes to stop yet.
+    /// One that nobody has told yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks whoever works under this wish to stop.
+    /// Tells it. Whoever waits is woken.
     pub fn cancel(&self) {
         *self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.told.notify_all();
     }
 
-    /// Whether to stop.
+    /// Whether it was told.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         *self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits as long as `time`, or until somebody wishes to stop; whether somebody does.
+    /// Sleeps for `time`, or until it is told. Says whether it was.
     #[must_use]
     pub fn wait(&self, time: Duration) -> bool {
-        let end = Instant::now() + time;
+        let until = Instant::now().checked_add(time);
         let mut cancelled = self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
         while !*cancelled {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                break;
+                return false;
             }
             cancelled = self.0.told.wait_timeout(cancelled, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        *cancelled
+        true
     }
 }
 
@@ -53,13 +53,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_is_told() {
+    fn a_wait_ends_by_time_or_by_being_told() {
         let cancel = Cancel::new();
-        assert!(!cancel.wait(Duration::ZERO));
-        let other = cancel.clone();
-        let waiting = std::thread::spawn(move || other.wait(Duration::from_secs(60)));
+        assert!(!cancel.wait(Duration::from_millis(1)));
+        let (send, receive) = std::sync::mpsc::channel();
+        let waiting = cancel.clone();
+        let thread = std::thread::spawn(move || {
+            send.send(()).unwrap();
+            waiting.wait(Duration::MAX)
+        });
+        receive.recv().unwrap();
         cancel.cancel();
-        assert!(waiting.join().unwrap());
-        assert!(cancel.is_cancelled() && cancel.wait(Duration::from_secs(60)));
+        assert!(thread.join().unwrap());
+        assert!(cancel.is_cancelled());
+        assert!(cancel.wait(Duration::MAX));
     }
 }

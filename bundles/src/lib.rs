@@ -5,6 +5,8 @@ pub mod image;
 pub mod manifest;
 pub mod pause;
 pub mod plan;
+#[cfg(feature = "registry")]
+pub mod registry;
 pub mod spec;
 pub mod toolbox;
 pub mod volume;

@@ -47,10 +47,11 @@ pub(crate) fn resolve(layout: &Layout, format: LogFormat, pods: &mut [PodManifes
         match need.to_fetch(&store) {
             Ok(None) => {}
             Ok(Some(reference)) => {
-                let secrets = secrets(&pods[need.pod])?;
-                match jobs.iter_mut().find(|(job, _)| job.reference == reference && job.secrets == secrets) {
+                let pod = &pods[need.pod];
+                let same = |job: &&mut (Wanted, Vec<&Need>)| job.0.reference == reference && pods[job.1[0].pod].pull_secrets == pod.pull_secrets;
+                match jobs.iter_mut().find(same) {
                     Some((_, needs)) => needs.push(need),
-                    None => jobs.push((Wanted { reference, secrets }, vec![need])),
+                    None => jobs.push((Wanted { secrets: secrets(pod)?, reference }, vec![need])),
                 }
             }
             Err(e) => failures.add(need, e),
@@ -73,13 +74,14 @@ pub(crate) fn resolve(layout: &Layout, format: LogFormat, pods: &mut [PodManifes
     }
     let hold = store.hold()?;
     for (pod, manifest) in pods.iter_mut().enumerate() {
+        let label = label(&manifest.plan);
         for wanted in manifest.plan.image_references_mut() {
             if missing.iter().any(|need| need.pod == pod && need.reference == wanted.reference) {
                 continue;
             }
             match store.find(wanted.reference) {
                 Ok(image) => wanted.set(image),
-                Err(e) => failures.add(&Need::new(pod, &label(&manifest.plan), &wanted), e),
+                Err(e) => failures.add(&Need::new(pod, &label, &wanted), e),
             }
         }
     }

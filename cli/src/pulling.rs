@@ -5,7 +5,7 @@ use std::thread;
 
 use bundles::cancel::Cancel;
 use bundles::image::{ImageError, ImageStore, Platform, Pulled, Reference, Watch};
-use bundles::registry::{Client, DockerConfig};
+use bundles::registry::{Client, DockerConfig, Notice};
 
 use crate::args::LogFormat;
 use crate::error::Error;
@@ -34,11 +34,11 @@ pub(crate) fn pull(
 ) -> Result<Vec<Result<Pulled, ImageError>>, Error> {
     let (cancel, meter) = (Cancel::new(), Arc::new(Meter::new(shown)));
     let above = Arc::clone(&meter);
-    let client = options.client(&cancel, format, Arc::new(move |notice| above.note(&notice.to_string())))?;
+    let client = options.client(&cancel, format, Arc::new(move |notice| above.note(&told(notice))))?;
     interruptible(&cancel, || {
         let results = thread::scope(|scope| {
-            let one = |image| || one(store, &client, &meter, &cancel, platform, image);
-            let threads: Vec<_> = wanted.iter().map(|image| scope.spawn(one(image))).collect();
+            let (client, meter, cancel) = (&client, &meter, &cancel);
+            let threads: Vec<_> = wanted.iter().map(|image| scope.spawn(move || one(store, client, meter, cancel, platform, image))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
         if cancel.is_cancelled() { Err(ImageError::Cancelled.into()) } else { Ok(results) }
@@ -53,4 +53,12 @@ fn one(store: &ImageStore, client: &Client, meter: &Meter, cancel: &Cancel, plat
     let bar = meter.bar(&name);
     let repository = client.repository(&image.reference, &image.secrets).map_err(|e| ImageError::Registry(Box::new(e)))?;
     store.pull(&repository, &image.reference, platform, Watch { progress: &|progress| bar.show(&progress), cancel })
+}
+
+/// A notice as people read it.
+pub(crate) fn told(notice: &Notice) -> String {
+    match notice {
+        Notice::Retry { what, why, after } => format!("{what}: {why}; trying again in {:.1} s", after.as_secs_f64()),
+        Notice::Mirror { what, failed, why } => format!("{what}: mirror {failed} failed ({why}); going on with the next"),
+    }
 }

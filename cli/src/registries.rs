@@ -36,7 +36,7 @@ impl RegistryOptions {
         }
         let tls = if self.tls_verify { TlsVerify::Required } else { TlsVerify::Skipped };
         let settings = Settings::load(self.registries.as_deref())?;
-        Ok(Client::new(Options { settings, credentials, tls, cancel: cancel.clone(), notify })?)
+        Ok(Client::new(Options { tls, cancel: cancel.clone(), notify, ..Options::new(settings, credentials) }))
     }
 
     /// Where credentials are.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::digest::Digest;
+#[cfg(feature = "registry")]
 use crate::registry::RegistryError;
 
 /// A failure of the image store.
@@ -130,6 +131,7 @@ pub enum ImageError {
         pods: Vec<String>,
     },
     /// A registry.
+    #[cfg(feature = "registry")]
     #[error(transparent)]
     Registry(Box<RegistryError>),
     /// Somebody asked to stop.
@@ -212,7 +214,7 @@ pub enum LayerError {
 const LONGEST_QUOTE: usize = 500;
 
 /// An archive's own words without what would move a terminal's cursor or begin a line, and not longer than can be read.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(LONGEST_QUOTE) {
         if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }

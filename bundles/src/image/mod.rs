@@ -17,10 +17,10 @@ mod archive;
 mod blob;
 mod compression;
 mod config;
-mod digest;
+pub(crate) mod digest;
 mod docker;
 mod embedded;
-mod error;
+pub(crate) mod error;
 mod index;
 mod ingest;
 mod inroot;
@@ -33,6 +33,7 @@ mod manifest;
 mod oci;
 mod pax;
 mod platform;
+#[cfg(feature = "registry")]
 mod pull;
 mod reference;
 mod source;
@@ -49,12 +50,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use digest::Digest;
 pub use embedded::{EMBEDDED_NAME, Program};
 pub use error::{ImageError, LayerError, Origin};
 pub use ingest::{Progress, Watch};
 pub use limits::Limits;
 pub use lock::Hold;
 pub use platform::Platform;
+#[cfg(feature = "registry")]
 pub use pull::{Change, Pulled};
 pub use reference::Reference;
 pub use store::{Force, ImageStore, Pruned, Removed};

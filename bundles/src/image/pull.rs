@@ -40,7 +40,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// [`ImageError::Registry`], what is wrong with the image, [`ImageError::Platform`], or [`ImageError::Cancelled`].
-    pub fn pull(&self, repository: &Repository<'_>, name: &Reference, wanted: &Platform, watch: Watch<'_>) -> Result<Pulled, ImageError> {
+    pub fn pull(&self, repository: &Repository, name: &Reference, wanted: &Platform, watch: Watch<'_>) -> Result<Pulled, ImageError> {
         let remote = Remote { repository, name: name.to_string() };
         if let Some(image) = self.same_as(&remote, name, wanted)? {
             return Ok(Pulled { image, change: Change::UpToDate });
@@ -81,7 +81,7 @@ fn registry(error: RegistryError) -> ImageError {
 
 /// An image at a registry.
 struct Remote<'a> {
-    repository: &'a Repository<'a>,
+    repository: &'a Repository,
     /// In normal form.
     name: String,
 }
@@ -131,6 +131,10 @@ impl Remote<'_> {
         }
         let (config, parsed) = self.configuration(&document, wanted, limits)?;
         let layers = document.layers(&parsed, |layer| layer.digest.to_string()).map_err(|why| self.bad(why))?;
+        if let Some((digest, size)) = layers.iter().filter_map(|layer| layer.descriptor).find(|(_, size)| *size > limits.layer_bytes) {
+            let limit = limits.layer_bytes;
+            return Err(self.bad(format!("its layer {digest} has {size} bytes, more than {limit} (the limit)")));
+        }
         let names = vec![self.name.clone()];
         Ok((Found { names, digests, config, parsed, manifest: Some(text), layers }, fetched))
     }

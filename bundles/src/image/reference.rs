@@ -75,8 +75,18 @@ impl Reference {
         &self.registry
     }
 
+    /// The path within the registry: `library/nginx`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The tag it asks for; `latest` when the user gave neither tag nor digest.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
     /// The digest it asks for.
-    pub(super) fn digest(&self) -> Option<&Digest> {
+    pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 

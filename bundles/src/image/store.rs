@@ -174,6 +174,7 @@ impl ImageStore {
         fresh.map(|digest| self.image(&index, digest, None)).collect()
     }
 
+    #[cfg(feature = "registry")]
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -4,13 +4,15 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::sync::Arc;
 
 use bundles::cancel::Cancel;
-use bundles::registry::{Forgotten, Login as Proof, Stored, forget, keep};
+use bundles::registry::Login as Proof;
+use bundles::registry::login::{self, Forgotten, Stored};
 use clap::Args;
 
 use crate::args::LogFormat;
 use crate::credential_helper::Programs;
 use crate::error::{Error, print};
 use crate::output;
+use crate::pulling::told;
 use crate::registries::RegistryOptions;
 use crate::signals::interruptible;
 use crate::terminal::Hidden;
@@ -56,10 +58,10 @@ impl Login {
     pub(crate) fn run(&self, format: LogFormat) -> Result<(), Error> {
         let proof = self.proof()?;
         let cancel = Cancel::new();
-        let client = self.registries.client(&cancel, format, Arc::new(|notice| output::note(&notice.to_string())))?;
+        let client = self.registries.client(&cancel, format, Arc::new(|notice| output::note(&told(notice))))?;
         interruptible(&cancel, || Ok(client.check(&self.registry, &proof)?))?;
         let path = self.registries.places().written();
-        match keep(&path, &self.registry, &proof, &Programs)? {
+        match login::store(&path, &self.registry, &proof, &Programs)? {
             Stored::File => print(&format!("logged in to {}; kept in {}\n", self.registry, path.display())),
             Stored::Helper(helper) => print(&format!("logged in to {}; kept by docker-credential-{helper}\n", self.registry)),
         }
@@ -99,7 +101,7 @@ impl Login {
 impl Logout {
     pub(crate) fn run(&self) -> Result<(), Error> {
         let path = self.registries.places().written();
-        match forget(&path, &self.registry, &Programs)? {
+        match login::remove(&path, &self.registry, &Programs)? {
             Forgotten::Removed => print(&format!("logged out of {}\n", self.registry)),
             Forgotten::Nothing => {
                 let message = format!("nothing is kept for {} in {}", self.registry, path.display());

@@ -1,0 +1,284 @@
+//! One place that may have an image: where it is, and how it lets us in.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ureq::http::header;
+use url::Url;
+
+use super::challenge;
+use super::docker_config::{DockerConfig, is_hub};
+use super::error::Problem;
+use super::secret::{Login, Secret};
+use super::settings::{Mirror, Rule, Security};
+use super::status::{self, Asked, Speaker};
+use super::token::{Asking, Key};
+use super::wire::{Answer, Ask, Method, Trust};
+use super::{Shared, TlsVerify};
+use crate::image::Reference;
+
+/// Where `docker.io` really is.
+const HUB_SERVER: &str = "registry-1.docker.io";
+
+/// A login, and where it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) login: Login,
+    pub(super) source: String,
+}
+
+/// A repository of one registry.
+pub(super) struct Endpoint {
+    /// The registry as users call it.
+    pub(super) host: String,
+    /// The repository there; empty: the registry as a whole.
+    path: String,
+    /// Tag or digest there.
+    pub(super) wanted: String,
+    trust: Trust,
+    /// Of the pod.
+    secrets: Vec<Candidate>,
+    /// All there are; found when they are asked for, since a helper may be a program that asks the user.
+    candidates: Mutex<Option<Arc<Vec<Candidate>>>>,
+    /// The one that works.
+    chosen: AtomicUsize,
+}
+
+/// What is asked of an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) method: Method<'a>,
+    /// Below the repository: `manifests/latest`.
+    pub(super) tail: &'a str,
+    pub(super) accept: Option<&'a str>,
+    /// From which byte on.
+    pub(super) from: u64,
+    /// `image` or `blob`.
+    pub(super) what: &'static str,
+}
+
+/// All places to look for an image, in order.
+///
+/// # Errors
+/// [`Problem::Blocked`], or [`Problem::Location`] when the settings make a name of it that is none.
+pub(super) fn all(shared: &Shared, name: &Reference, secrets: &[DockerConfig]) -> Result<Vec<Endpoint>, Problem> {
+    let Some(rule) = shared.settings.rule(name) else {
+        let trust = Trust { security: Security::Tls, ca: None };
+        return Ok(vec![Endpoint::of(shared, name, trust, secrets)]);
+    };
+    if rule.access == super::settings::Access::Blocked {
+        return Err(Problem::Blocked { prefix: rule.prefix.clone(), file: shared.settings.file().to_owned() });
+    }
+    let mut all = Vec::new();
+    for Mirror { location, security, ca } in &rule.mirrors {
+        let trust = Trust { security: *security, ca: ca.clone() };
+        all.push(Endpoint::of(shared, &moved(rule, name, location)?, trust, secrets));
+    }
+    let location = rule.location.as_deref().unwrap_or(rule.matched(name.registry()));
+    let trust = Trust { security: rule.security, ca: rule.ca.clone() };
+    all.push(Endpoint::of(shared, &moved(rule, name, location)?, trust, secrets));
+    Ok(all)
+}
+
+/// The name of the same image below `location`.
+fn moved(rule: &Rule, name: &Reference, location: &str) -> Result<Reference, Problem> {
+    let full = name.to_string();
+    let rest = full.strip_prefix(rule.matched(name.registry())).unwrap_or_default();
+    let there = format!("{location}{rest}");
+    let wrong = |why: String| Problem::Location { location: there.clone(), why };
+    let moved = Reference::parse(&there).map_err(|error| wrong(super::error::chain(&error)))?;
+    let host = location.split('/').next().unwrap_or_default();
+    if moved.registry() != host && !is_hub(host) {
+        return Err(wrong(format!("`{host}` is not taken for a host: write it with its domain or port")));
+    }
+    Ok(moved)
+}
+
+impl Endpoint {
+    fn of(shared: &Shared, name: &Reference, trust: Trust, secrets: &[DockerConfig]) -> Self {
+        let wanted = name.digest().map(ToString::to_string).or(name.tag().map(str::to_owned)).unwrap_or_default();
+        let secrets = secrets.iter().flat_map(|config| {
+            let logins = config.matching(name.registry(), name.path());
+            logins.into_iter().map(|login| Candidate { login, source: config.source().to_owned() })
+        });
+        Self {
+            wanted,
+            secrets: secrets.collect(),
+            ..Self::new(shared, name.registry().to_owned(), name.path().to_owned(), trust)
+        }
+    }
+
+    fn new(shared: &Shared, host: String, path: String, mut trust: Trust) -> Self {
+        if shared.tls == TlsVerify::Skipped {
+            trust.security = Security::Insecure;
+        }
+        Self {
+            host,
+            path,
+            wanted: String::new(),
+            trust,
+            secrets: Vec::new(),
+            candidates: Mutex::default(),
+            chosen: AtomicUsize::new(0),
+        }
+    }
+
+    /// A registry as a whole, with one login.
+    pub(super) fn registry(shared: &Shared, host: &str, login: &Login) -> Self {
+        let rule = shared.settings.host_rule(host);
+        let trust = Trust {
+            security: rule.map_or(Security::Tls, |rule| rule.security),
+            ca: rule.and_then(|rule| rule.ca.clone()),
+        };
+        let candidate = Candidate { login: login.clone(), source: "this login".to_owned() };
+        let endpoint = Self::new(shared, host.to_owned(), String::new(), trust);
+        *endpoint.candidates.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(vec![candidate]));
+        endpoint
+    }
+
+    /// Asks, with one login after the other until one is let in. Any status but success is a [`Problem`].
+    pub(super) fn ask(&self, shared: &Shared, question: &Question<'_>) -> Result<Answer, Problem> {
+        loop {
+            let index = self.chosen.load(Ordering::Relaxed);
+            let (asked, refused) = match self.ask_as(shared, question, index) {
+                Ok((answer, _)) if answer.status.is_success() => return Ok(answer),
+                Ok((answer, asked)) => {
+                    let used = !asked.tried.is_empty();
+                    (used, status::problem(answer, asked))
+                }
+                Err(problem) => (matches!(problem, Problem::Unauthorized { .. }), problem),
+            };
+            let hidden = matches!(
+                refused,
+                Problem::Unauthorized { .. } | Problem::Denied { .. } | Problem::NotFound { .. }
+            );
+            if !(asked && hidden && index + 1 < self.candidates(shared)?.len()) {
+                return Err(refused);
+            }
+            // Several threads may come here for the same one: only one step each.
+            let next = self.chosen.compare_exchange(index, index + 1, Ordering::Relaxed, Ordering::Relaxed);
+            next.map_or_else(drop, drop);
+        }
+    }
+
+    fn ask_as(&self, shared: &Shared, question: &Question<'_>, index: usize) -> Result<(Answer, Asked<'_>), Problem> {
+        let base = self.base(shared)?;
+        let url = self.url(&base, question.tail)?;
+        let origin = base.origin();
+        let mut login: Option<Candidate> = self.known_candidate(index);
+        let mut fresh = false;
+        let time = shared.patience.idle;
+        loop {
+            let key = self.key(&base, login.as_ref());
+            let header: Option<Secret> = shared.permissions.get(&key);
+            let ask = Ask {
+                method: question.method,
+                url: url.clone(),
+                accept: question.accept,
+                from: question.from,
+                authorization: header.as_ref(),
+            };
+            let answer = shared.wire.ask(&ask, &self.trust)?;
+            let own = answer.url.origin() == origin;
+            if answer.status.as_u16() != 401 || !own || fresh {
+                let speaker = if own { Speaker::Registry } else { Speaker::Elsewhere };
+                let tried = if header.is_some() { self.tried(login.is_some(), index, shared) } else { Vec::new() };
+                return Ok((answer, Asked { host: &self.host, what: question.what, tried, speaker, time }));
+            }
+            shared.permissions.forget(&key);
+            login = self.candidates(shared)?.get(index).cloned();
+            let key = self.key(&base, login.as_ref());
+            fresh = self.permit(shared, &answer, login.as_ref(), index, key)?;
+            if !fresh {
+                let (host, what, speaker) = (&*self.host, question.what, Speaker::Registry);
+                return Ok((answer, Asked { host, what, tried: Vec::new(), speaker, time }));
+            }
+        }
+    }
+
+    /// Answers the challenge of a 401; says whether there was a way to.
+    fn permit(&self, shared: &Shared, answer: &Answer, login: Option<&Candidate>, index: usize, key: Key) -> Result<bool, Problem> {
+        let headers = answer.headers.get_all(header::WWW_AUTHENTICATE);
+        let Some(challenge) = challenge::best(headers.iter().filter_map(|value| value.to_str().ok())) else { return Ok(false) };
+        let tried = self.tried(login.is_some(), index, shared);
+        let asking = Asking {
+            wire: &shared.wire,
+            trust: &self.trust,
+            host: &self.host,
+            path: &self.path,
+            login: login.map(|candidate| &candidate.login),
+            tried: &tried,
+            time: shared.patience.document,
+        };
+        let Some(permission) = asking.permission(&challenge)? else { return Ok(false) };
+        shared.permissions.put(key, permission);
+        Ok(true)
+    }
+
+    /// Where the logins up to this one come from.
+    fn tried(&self, any: bool, index: usize, shared: &Shared) -> Vec<String> {
+        let all = if any { self.candidates(shared).unwrap_or_default() } else { Arc::default() };
+        all.iter().take(index + 1).map(|candidate| candidate.source.clone()).collect()
+    }
+
+    fn key(&self, base: &Url, login: Option<&Candidate>) -> Key {
+        let login = login.map(|candidate| candidate.login.fingerprint());
+        Key { origin: base.origin().ascii_serialization(), path: self.path.clone(), login }
+    }
+
+    /// The login, when they have been looked for already.
+    fn known_candidate(&self, index: usize) -> Option<Candidate> {
+        self.candidates.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.get(index).cloned()
+    }
+
+    /// All logins: the pod's own first.
+    fn candidates(&self, shared: &Shared) -> Result<Arc<Vec<Candidate>>, Problem> {
+        let mut known = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known {
+            return Ok(known.clone());
+        }
+        let mut all = self.secrets.clone();
+        let users = shared.credentials.find(&self.host, &self.path);
+        let users = users.map_err(|source| Problem::Credentials { host: self.host.clone(), source })?;
+        all.extend(users.map(|(login, source)| Candidate { login, source }));
+        let all = Arc::new(all);
+        *known = Some(all.clone());
+        Ok(all)
+    }
+
+    fn url(&self, base: &Url, tail: &str) -> Result<Url, Problem> {
+        let path = if self.path.is_empty() { "/v2/".to_owned() } else { format!("/v2/{}/{tail}", self.path) };
+        self.join(base, &path)
+    }
+
+    fn join(&self, base: &Url, path: &str) -> Result<Url, Problem> {
+        base.join(path).map_err(|error| Problem::Protocol { host: self.host.clone(), why: error.to_string() })
+    }
+
+    /// `https://host`, or `http://host` where that is allowed and nothing else is spoken.
+    fn base(&self, shared: &Shared) -> Result<Url, Problem> {
+        let server = if is_hub(&self.host) { HUB_SERVER } else { &self.host };
+        let url = |scheme: &str| {
+            let wrong = |error: url::ParseError| Problem::Location { location: server.to_owned(), why: error.to_string() };
+            Url::parse(&format!("{scheme}://{server}")).map_err(wrong)
+        };
+        if self.trust.security == Security::Tls {
+            return url("https");
+        }
+        if let Some(scheme) = shared.schemes.lock().unwrap_or_else(PoisonError::into_inner).get(server) {
+            return url(scheme);
+        }
+        let probe = |scheme: &'static str| {
+            let url = self.join(&url(scheme)?, "/v2/")?;
+            let ask = Ask { method: Method::Get, url, accept: None, from: 0, authorization: None };
+            shared.wire.ask(&ask, &self.trust).map(|_| scheme)
+        };
+        let scheme = match probe("https") {
+            Err(problem @ (Problem::Cancelled | Problem::UnknownHost { .. } | Problem::NameServer { .. })) => return Err(problem),
+            Err(_) => probe("http")?,
+            Ok(scheme) => scheme,
+        };
+        shared.schemes.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), scheme);
+        url(scheme)
+    }
+}
