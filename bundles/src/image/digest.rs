@@ -51,6 +51,13 @@ impl Digest {
     }
 }
 
+impl From<Sha256> for Digest {
+    /// Of all that was hashed.
+    fn from(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", self.hex())
@@ -101,7 +108,7 @@ impl<R: Read> Hashing<R> {
     /// Reads what is left and tells the digest and length of everything.
     pub(super) fn finish(mut self) -> io::Result<(Digest, u64)> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok((Digest(self.hasher.finalize().into()), self.count))
+        Ok((self.hasher.into(), self.count))
     }
 }
 

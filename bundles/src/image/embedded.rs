@@ -87,13 +87,7 @@ pub(super) fn image(root: &Path, program: &Program) -> Result<Image, ImageError>
         working_dir: "/".to_owned(),
         ..ImageConfig::default()
     };
-    let document = serde_json::json!({
-        "architecture": host_architecture(),
-        "os": "linux",
-        "config": {"Cmd": config.cmd, "Env": config.env, "WorkingDir": config.working_dir},
-        "rootfs": {"type": "layers", "diff_ids": [key]},
-    });
-    let document = document.to_string().into_bytes();
+    let document = configuration(&config, &key);
     let id = Digest::of(&document);
     let manifest = manifest::plain(id, document.len(), std::iter::once((key, program.size)));
     Ok(Image {
@@ -108,6 +102,21 @@ pub(super) fn image(root: &Path, program: &Program) -> Result<Image, ImageError>
         created: None,
         architecture: host_architecture().to_owned(),
     })
+}
+
+/// The OCI image configuration it would have.
+pub(super) fn configuration_of(image: &Image, program: &Program) -> Vec<u8> {
+    configuration(&image.config, &key(program))
+}
+
+fn configuration(config: &ImageConfig, key: &Digest) -> Vec<u8> {
+    let document = serde_json::json!({
+        "architecture": host_architecture(),
+        "os": "linux",
+        "config": {"Cmd": config.cmd, "Env": config.env, "WorkingDir": config.working_dir},
+        "rootfs": {"type": "layers", "diff_ids": [key]},
+    });
+    document.to_string().into_bytes()
 }
 
 /// Changes with everything the image is made of.

@@ -31,11 +31,13 @@ mod load;
 mod lock;
 mod manifest;
 mod oci;
+mod pack;
 mod pax;
 mod platform;
 #[cfg(feature = "registry")]
 mod pull;
 mod reference;
+mod save;
 mod source;
 mod sparse;
 mod store;

@@ -264,16 +264,18 @@ fn xattrs(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(Vec<Xattr>, bool)> {
     Ok((found, opaque))
 }
 
-/// What a system call puts into a buffer of the size it asks for.
+/// What a system call puts into a buffer, which grows until it is large enough (the kernel's limit is 64 KiB).
 fn grown(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> io::Result<Vec<u8>> {
-    match call(&mut []) {
-        Ok(0) | Err(Errno::NOTSUP) => Ok(Vec::new()),
-        Ok(size) => {
-            let mut buffer = vec![0; size];
-            let size = call(&mut buffer)?;
-            buffer.truncate(size);
-            Ok(buffer)
+    let mut buffer = vec![0; 256];
+    loop {
+        match call(&mut buffer) {
+            Ok(size) => {
+                buffer.truncate(size);
+                return Ok(buffer);
+            }
+            Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            Err(Errno::RANGE) if buffer.len() < 64 << 10 => buffer.resize(buffer.len() * 4, 0),
+            Err(e) => return Err(e.into()),
         }
-        Err(e) => Err(e.into()),
     }
 }

@@ -374,6 +374,15 @@ impl ImageStore {
         })
     }
 
+    /// The text of an image's configuration.
+    pub(super) fn configuration(&self, image: &Image) -> Result<Vec<u8>, ImageError> {
+        if image.reference == EMBEDDED_NAME {
+            return Ok(embedded::configuration_of(image, &self.program));
+        }
+        let id = image.id.parse().map_err(|why| ImageError::Reference { reference: image.id.clone(), why })?;
+        blob::read(&self.root, &id, "an image configuration")
+    }
+
     /// Topmost first. Overlay refuses a directory twice; of a repeated layer the topmost counts, which hides all of the others
     /// and adds back whatever stands between them took away.
     fn layers(&self, record: &Record) -> Vec<(Digest, PathBuf)> {

@@ -9,6 +9,7 @@ mod layers;
 mod lies;
 mod names;
 mod removal;
+mod saving;
 mod strange_names;
 mod support;
 mod toolbox;

@@ -1,8 +1,9 @@
 //! What goes when an image goes.
 
 use std::fs;
+use std::path::Path;
 
-use bundles::image::{Force, ImageError, Pruned, Unused};
+use bundles::image::{Force, ImageError, Pruned, Unused, Usage};
 
 use crate::support::{Lab, Layers, Tar, docker_archive};
 
@@ -69,4 +70,48 @@ fn a_lost_layer_is_told_and_repaired_by_loading_again() {
     fs::remove_dir_all(image.layers[0].parent().unwrap()).unwrap();
     assert!(matches!(lab.store.resolve("a:1"), Err(ImageError::LayerMissing { .. })));
     assert_eq!(lab.load(&archive).unwrap(), [image]);
+}
+
+/// A pod uses the image with this id.
+struct Pod(String);
+
+impl Usage for Pod {
+    fn pods(&self, id: &str) -> Vec<String> {
+        if id == self.0 { vec!["pod default/web".into()] } else { Vec::new() }
+    }
+
+    fn layer(&self, _: &Path) -> bool {
+        false
+    }
+}
+
+#[test]
+fn an_image_in_use_keeps_its_last_name_unless_somebody_insists() {
+    let lab = Lab::new();
+    let image = lab.load(&docker_archive(&["a:1", "b:1"], &[&layer("x")])).unwrap().remove(0);
+    let pod = Pod(image.id.clone());
+    assert_eq!(lab.store.remove("a:1", &pod, Force::No).unwrap().untagged, ["docker.io/library/a:1"]);
+    for reference in ["b:1", &image.id] {
+        let error = lab.store.remove(reference, &pod, Force::No).unwrap_err();
+        assert!(matches!(&error, ImageError::InUse { pods, .. } if pods == &["pod default/web"]), "{error}");
+    }
+    assert_eq!(lab.store.find("b:1").unwrap().id, image.id);
+    assert_eq!(lab.store.remove("b:1", &pod, Force::Yes).unwrap().deleted, [image.id]);
+    assert_eq!(lab.store.resolve("b:1").unwrap(), None);
+}
+
+#[test]
+fn prune_takes_nameless_images_or_all_that_no_pod_uses() {
+    let lab = Lab::new();
+    let shared = layer("shared");
+    let used = lab.load(&docker_archive(&[], &[&shared, &layer("used")])).unwrap().remove(0);
+    let nameless = lab.load(&docker_archive(&[], &[&shared, &layer("nameless")])).unwrap().remove(0);
+    let named = lab.load(&docker_archive(&["a:1"], &[&shared, &layer("named")])).unwrap().remove(0);
+    let pod = Pod(used.id.clone());
+    assert_eq!(lab.store.prune(&pod, Pruned::Nameless).unwrap().deleted, [nameless.id]);
+    let removed = lab.store.prune(&pod, Pruned::All).unwrap();
+    assert_eq!((removed.deleted, removed.untagged), (vec![named.id], vec!["docker.io/library/a:1".to_owned()]));
+    assert_eq!(lab.store.find(&used.id).unwrap(), used);
+    assert!(used.layers.iter().all(|layer| layer.is_dir()));
+    assert_eq!(lab.store.prune(&Unused, Pruned::All).unwrap().deleted, [used.id]);
 }

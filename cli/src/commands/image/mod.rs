@@ -5,6 +5,7 @@ mod login;
 mod ls;
 mod pull;
 mod rm;
+mod save;
 
 use clap::{Args, Subcommand};
 
@@ -37,6 +38,7 @@ enum Action {
     Rm(rm::Rm),
     Tag(Tag),
     Prune(rm::Prune),
+    Save(save::Save),
     Login(login::Login),
     Logout(login::Logout),
 }
@@ -75,6 +77,7 @@ impl Image {
         match self.action {
             Action::Load(load) => load.run(&store, &pods.layout.lib)?,
             Action::Pull(pull) => pull.run(&store, global.log_format)?,
+            Action::Save(save) => save.run(&store)?,
             Action::Login(login) => login.run(global.log_format)?,
             Action::Logout(logout) => logout.run()?,
             Action::Ls(ls) => ls.run(&store)?,
