@@ -94,6 +94,7 @@ pub(crate) enum Verb {
     Wait(verbs::wait::Wait),
     Gc(verbs::gc::Gc),
     Image(verbs::image::Image),
+    System(verbs::system::System),
     Validate(verbs::validate::Validate),
     Bundle(verbs::bundle::Bundle),
     Completion(verbs::completion::Completion),

@@ -94,6 +94,7 @@ fn check_spec(plan: &PodPlan, container: &ContainerPlan) {
         files: PodFiles::default(),
         volumes: &volumes,
         sub_paths: &sub_paths,
+        image_volumes: &BTreeMap::new(),
         namespaces: &Namespaces::default(),
         cgroups_path: "/cgroup",
         cgroup_v2: false,

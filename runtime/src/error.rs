@@ -90,6 +90,9 @@ pub enum Error {
         /// Why.
         source: bundles::volume::VolumeError,
     },
+    /// The volumes that an image wants.
+    #[error(transparent)]
+    ImageVolumes(bundles::volume::VolumeError),
     /// The shim answers, but with an error.
     #[error("ask the shim of pod {pod} to {action}")]
     Shim {

@@ -126,7 +126,7 @@ fn port_mapping(port: &bundles::plan::HostPort) -> netsetup::PortMapping {
     }
 }
 
-/// Checks that pods can be created: names free, host ports free, addresses left. Changes nothing.
+/// Checks that pods can be created: names free, what images want possible, host ports free, addresses left. Changes nothing.
 ///
 /// Returns the network with the pod CIDR that this host has room for.
 ///
@@ -139,6 +139,14 @@ pub async fn preflight(store: &Store, plans: &[PodPlan], wanted: &NetworkOptions
             Ok(None) => {}
             Ok(Some(dir)) => problems.push(name_taken(plan, &dir)),
             Err(e) => problems.push(e),
+        }
+    }
+    for plan in plans {
+        for container in plan.init_containers.iter().chain(&plan.containers) {
+            if let Err(source) = bundles::volume::of_image(container) {
+                let source = Box::new(Error::ImageVolumes(source));
+                problems.push(Error::Container { action: "create", container: container.name.clone(), source });
+            }
         }
     }
     let mut chosen = wanted.clone();

@@ -9,18 +9,30 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
 
-use crate::sys::watch_readable;
+use crate::sys::{real_time_signal, watch_readable};
 
-/// `TERM`, `SIGTERM`, `sigterm`, `15`.
+/// `TERM`, `SIGTERM`, `sigterm`, `15`; `RTMIN+3`, which asks systemd in a container to halt, `SIGRTMAX-1`, `37`.
 #[must_use]
 pub fn parse(text: &str) -> Option<Signal> {
     if let Ok(number) = text.parse::<i32>() {
-        return Signal::from_named_raw(number);
+        return Signal::from_named_raw(number).or_else(|| real_time_signal(number));
     }
     let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    let signal: nix::sys::signal::Signal = name.parse().ok()?;
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(number) = real_time(name) {
+        return real_time_signal(number);
+    }
+    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().ok()?;
     Signal::from_named_raw(signal as i32)
+}
+
+/// The number of `RTMIN`, `RTMIN+n`, `RTMAX` or `RTMAX-n`.
+fn real_time(name: &str) -> Option<i32> {
+    let distance = |rest: &str, sign: char| if rest.is_empty() { Some(0) } else { rest.strip_prefix(sign)?.parse::<u8>().ok().map(i32::from) };
+    if let Some(rest) = name.strip_prefix("RTMIN") {
+        return Some(libc::SIGRTMIN() + distance(rest, '+')?);
+    }
+    Some(libc::SIGRTMAX() - distance(name.strip_prefix("RTMAX")?, '-')?)
 }
 
 /// What asks a container to stop: its image's `StopSignal`, else SIGTERM.
@@ -86,7 +98,12 @@ mod tests {
             assert_eq!(parse(text), Some(Signal::TERM), "{text}");
         }
         assert_eq!(parse("SIGQUIT"), Some(Signal::QUIT));
-        for text in ["", "SIG", "NOPE", "0", "-1", "4000"] {
+        for (text, number) in [
+            ("SIGRTMIN+3", libc::SIGRTMIN() + 3), ("rtmin", libc::SIGRTMIN()), ("RTMAX-1", libc::SIGRTMAX() - 1), ("37", 37), ("SIGRTMAX", 64),
+        ] {
+            assert_eq!(parse(text).map(Signal::as_raw), Some(number), "{text}");
+        }
+        for text in ["", "SIG", "NOPE", "0", "-1", "4000", "RTMIN+40", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMIN+x", "32", "65", "SIGSIGTERM"] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -83,6 +83,8 @@ steps! {
     Volume = "prepare volume",
     /// A container's root.
     MountRoot = "mount root",
+    /// The directories that its image wants, once for the pod, from its root.
+    ImageVolumes = "fill image volumes",
     /// A container's cgroup and limits, before it has a process.
     Cgroup = "make cgroup",
     /// Sub paths of volumes, resolved once.
@@ -133,7 +135,7 @@ steps! {
     Unmount = "unmount shm and volumes",
     /// Sockets, /etc files, bundles.
     RemoveState = "remove state",
-    /// Upper directories and emptyDir volumes.
+    /// Upper directories, emptyDir volumes and those that images want.
     RemoveVolumes = "remove volumes",
     /// Nothing is left on the host but directory and logs.
     RecordStopped = "record stopped",

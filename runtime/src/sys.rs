@@ -27,6 +27,13 @@ fn check_returned(rc: libc::c_int) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(rc)) }
 }
 
+/// A real-time signal by its number, SIGRTMIN to SIGRTMAX; `None` for any other.
+pub(crate) fn real_time_signal(number: i32) -> Option<rustix::process::Signal> {
+    let ours = (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number);
+    // SAFETY: the number is in the range that the C library leaves to programs, which is what the function asks for.
+    ours.then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}
+
 /// Executes `path` in a new process (posix_spawn(3): the child borrows our memory until it executes, so nothing is
 /// copied) with the argument `argv0` alone, an empty environment, no signal blocked and all at their defaults.
 /// Each pair of `fds` makes our descriptor the child's descriptor of that number; ours must lie above all the numbers.

@@ -79,6 +79,46 @@ fn a_volume_on_a_link_of_the_image() {
     }
 }
 
+/// What a Dockerfile calls VOLUME: filled from the image before the container runs.
+#[test]
+fn links_of_the_image_where_it_wants_volumes() {
+    let Some(mp) = Minipod::new() else { return };
+    let outside = decoy(&mp);
+    let entries = || vec![
+        Entry::Link("out".into(), outside.to_str().expect("UTF-8").to_owned()), Entry::Link("led".into(), "/data".into()),
+        Entry::Link("kernel".into(), "/proc".into()), Entry::Dir("proc".into()), Entry::Dir("data".into()), Entry::text("data/file", "inside"),
+    ];
+    if !evil_image(&mp, entries(), json!({ "Volumes": { "/led": {}, "/kernel": {} } })) {
+        return;
+    }
+    mp.up(&evil("led"));
+    assert_eq!(mp.sh("led", "busybox cat /led/file; echo; echo x > /led/x; busybox ls /data"), "inside\nfile\nx");
+    assert_eq!(mp.sh("led", "test -r /proc/self/mounts && test -r /kernel/self/mounts && echo proc"), "proc");
+    // Where these lead nothing is in the image: refused or not, the host's is none of its business.
+    assert!(evil_image(&mp, entries(), json!({ "Volumes": { "/out": {}, "/out/below": {} } })));
+    if try_up(&mp, &evil("out")).code() == 0 {
+        assert_eq!(mp.sh("out", "busybox ls -A /out/; echo x > /out/ptmx; echo x > /out/below/x"), "below");
+    }
+    assert_untouched(&outside);
+}
+
+/// What is mounted is shared by all pods of the image.
+#[test]
+fn an_image_volume_is_made_writable() {
+    let Some(mp) = Minipod::new() else { return };
+    if !evil_image(&mp, Vec::new(), json!({})) {
+        return;
+    }
+    let script = "exec 2>&1; busybox mount -o remount,rw /v; busybox mount -o remount,bind,rw /v; busybox touch /v/new; echo $?";
+    let privileged = json!({ "securityContext": { "privileged": true }, "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
+    let volumes = json!({ "volumes": [{ "name": "v", "image": { "reference": "evil:1", "pullPolicy": "Never" } }], "restartPolicy": "Never" });
+    let mut manifest = with(evil("writes"), json!({ "spec": volumes }));
+    let command = json!({ "command": ["/bin/sh", "-c", script] });
+    manifest["spec"]["containers"][0] = with(with(manifest["spec"]["containers"][0].clone(), privileged), command);
+    let output = mp.foreground(&manifest);
+    assert!(output.stdout.ends_with("/v/new: Read-only file system\n[c] 1\n"), "{output}");
+}
+
 /// CVE-2024-21626, by the image and by the manifest.
 #[test]
 fn a_working_directory_outside() {

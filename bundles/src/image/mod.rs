@@ -18,6 +18,7 @@ mod blob;
 mod compression;
 mod config;
 pub(crate) mod digest;
+mod disk;
 mod docker;
 mod embedded;
 pub(crate) mod error;
@@ -53,6 +54,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use digest::Digest;
+pub use disk::DiskUse;
 pub use embedded::{EMBEDDED_NAME, Program};
 pub use error::{ImageError, LayerError, Origin};
 pub use ingest::{Progress, Watch};

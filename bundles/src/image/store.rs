@@ -174,6 +174,14 @@ impl ImageStore {
         fresh.map(|digest| self.image(&index, digest, None)).collect()
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn program(&self) -> &Program {
+        &self.program
+    }
+
     #[cfg(feature = "registry")]
     pub(super) fn limits(&self) -> &Limits {
         &self.limits

@@ -48,6 +48,8 @@ pub struct SpecContext<'a> {
     pub volumes: &'a BTreeMap<String, PathBuf>,
     /// Host paths where the sub paths were staged ([`crate::volume::SubPath::stage`]), by volume and sub path.
     pub sub_paths: &'a BTreeMap<(String, PathBuf), PathBuf>,
+    /// Host paths of the directories that the image wants ([`crate::volume::of_image`]), by their place in the container.
+    pub image_volumes: &'a BTreeMap<PathBuf, PathBuf>,
     /// Which namespaces to join.
     pub namespaces: &'a Namespaces,
     /// `linux.cgroupsPath`.

@@ -7,7 +7,7 @@ use oci_spec::runtime::Mount;
 use super::{Namespace, SpecContext, SpecError};
 use crate::plan::{ContainerPlan, PodPlan, VolumeMount, VolumeSource};
 
-/// In the order in which they are mounted: the kernel's file systems, the pod's files, the volumes.
+/// In the order in which they are mounted: the kernel's file systems, the image's own volumes, the pod's files, the volumes.
 pub(super) fn mounts(pod: &PodPlan, container: &ContainerPlan, context: &SpecContext<'_>) -> Result<Vec<Mount>, SpecError> {
     let volumes = volumes(pod, container, context)?;
     let covered = |path: &Path| {
@@ -18,9 +18,19 @@ pub(super) fn mounts(pod: &PodPlan, container: &ContainerPlan, context: &SpecCon
         })
     };
     let mut mounts = kernel(container.security.privileged, context);
+    let (within, own) = image_volumes(container, context);
+    // /etc may be one of them.
+    mounts.extend(own);
     mounts.extend(files(container, context));
     mounts.retain(|mount| !covered(mount.destination()));
     mounts.extend(volumes);
+    // Those of the image that lie in a volume of the pod come after it. Stable: the pod's order stays.
+    let pods = mounts.len();
+    mounts.extend(within);
+    if pods < mounts.len() {
+        let first = pods - container.mounts.len();
+        mounts[first..].sort_by_key(|mount| mount.destination().components().count());
+    }
     Ok(mounts)
 }
 
@@ -82,6 +92,19 @@ fn volumes(pod: &PodPlan, container: &ContainerPlan, context: &SpecContext<'_>) 
     let mut volumes: Vec<&VolumeMount> = container.mounts.iter().collect();
     volumes.sort_by_key(|volume| volume.mount_path.components().count());
     volumes.into_iter().map(|volume| bind(pod, container, volume, context)).collect()
+}
+
+/// What the image wants, writable even below a read-only root: that which lies in a volume of the pod, and the rest. In the order
+/// of their depth.
+fn image_volumes(container: &ContainerPlan, context: &SpecContext<'_>) -> (Vec<Mount>, Vec<Mount>) {
+    let mut all: Vec<(&PathBuf, &PathBuf)> = context.image_volumes.iter().collect();
+    all.sort_by_key(|(place, _)| place.components().count());
+    let mounts = all.into_iter().map(|(place, source)| {
+        let mut mount = mount("", "bind", source.clone(), &["rbind", "rprivate", "rw"]);
+        mount.set_destination(place.clone());
+        mount
+    });
+    mounts.partition(|mount| container.mounts.iter().any(|volume| mount.destination().starts_with(&volume.mount_path)))
 }
 
 fn bind(pod: &PodPlan, container: &ContainerPlan, volume: &VolumeMount, context: &SpecContext<'_>) -> Result<Mount, SpecError> {

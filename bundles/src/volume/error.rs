@@ -58,6 +58,24 @@ pub enum VolumeError {
         /// As the manifest names it.
         image: String,
     },
+    /// What an image wants and cannot have.
+    #[error("image {image}: {why}")]
+    OfImage {
+        /// Its name.
+        image: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// What an image has at one of its volumes cannot be copied.
+    #[error("fill the image's volume {place:?}{}", of_entry(.entry))]
+    Fill {
+        /// Where it is in the container.
+        place: PathBuf,
+        /// What was being copied, below it; empty for itself.
+        entry: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// Something could not be removed.
     #[error("remove volume directory {path:?}")]
     Remove {
@@ -66,6 +84,12 @@ pub enum VolumeError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// `: copy ENTRY`, or nothing; a hostile image's names are long.
+fn of_entry(entry: &std::path::Path) -> String {
+    let shown: String = entry.to_string_lossy().chars().take(200).collect();
+    if shown.is_empty() { shown } else { format!(": copy {shown:?}") }
 }
 
 impl VolumeError {

@@ -1,4 +1,4 @@
-//! The files behind emptyDir, hostPath and image volumes, and sub paths of volumes.
+//! The files behind emptyDir, hostPath and image volumes, sub paths of volumes, and the directories that an image wants.
 //!
 //! Makes directories and files, mounts nothing but a staged sub path, and undoes only what it made in the pod's own
 //! directory: what a hostPath volume created stays, as in Kubernetes.
@@ -6,11 +6,13 @@
 mod empty_dir;
 mod error;
 mod host_path;
+mod of_image;
 mod sub_path;
 
 use std::path::{Path, PathBuf};
 
 pub use error::VolumeError;
+pub use of_image::{fill, of_image};
 pub use sub_path::{Missing, SubPath, sub_path};
 
 use crate::plan::VolumeSource;

@@ -64,7 +64,8 @@ pub fn sub_path(volume: &Path, sub_path: &Path, missing: Missing) -> Result<SubP
     Ok(SubPath { directory: FileType::from_raw_mode(kind) == FileType::Directory, fd })
 }
 
-fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+/// Opens a place, its links followed as if `root` were the root.
+pub(super) fn open(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside) {

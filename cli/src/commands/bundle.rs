@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bundles::plan::{ContainerPlan, IpcMode, NetworkMode, PidMode, PodPlan, RootSource, VolumeSource};
 use bundles::spec::{self, Namespace, Namespaces, PodFiles, SpecContext};
-use bundles::volume::Missing;
+use bundles::volume::{Missing, VolumeError};
 use clap::Args;
 use oci_spec::runtime::Spec;
 
@@ -135,7 +135,8 @@ impl<'a> Writer<'a> {
             // Used where it is.
             RootSource::Bundle(_) | RootSource::Reference => {}
         }
-        let mut spec = self.spec(container, &rootfs)?;
+        let image_volumes = self.image_volumes(container, &bundle)?;
+        let mut spec = self.spec(container, &rootfs, &image_volumes)?;
         if rootfs.is_dir()
             && let Some(root) = spec.root_mut()
         {
@@ -146,7 +147,23 @@ impl<'a> Writer<'a> {
         Ok(bundle)
     }
 
-    fn spec(&self, container: &ContainerPlan, rootfs: &Path) -> Result<Spec, Error> {
+    /// The directories that the image wants, in the bundle, for they are this container's alone.
+    fn image_volumes(&self, container: &ContainerPlan, bundle: &Path) -> Result<BTreeMap<PathBuf, PathBuf>, Error> {
+        let mut filled = BTreeMap::new();
+        for (number, place) in self.volumes_of_image(container)?.into_iter().enumerate() {
+            let path = bundle.join("volumes").join(number.to_string());
+            fs::create_dir_all(bundle.join("volumes")).map_err(Error::file("create", bundle))?;
+            bundles::volume::fill(&bundle.join("rootfs"), &place, &path).map_err(|e| self.failed_volume(&place.display().to_string(), e))?;
+            filled.insert(place, path);
+        }
+        Ok(filled)
+    }
+
+    fn volumes_of_image(&self, container: &ContainerPlan) -> Result<Vec<PathBuf>, Error> {
+        bundles::volume::of_image(container).map_err(|e| self.failed_volume(&container.name, e))
+    }
+
+    fn spec(&self, container: &ContainerPlan, rootfs: &Path, image_volumes: &BTreeMap<PathBuf, PathBuf>) -> Result<Spec, Error> {
         let sub_paths = self.sub_paths(container)?;
         let node = rustix::system::uname();
         let context = SpecContext {
@@ -156,6 +173,7 @@ impl<'a> Writer<'a> {
             files: PodFiles::default(),
             volumes: &self.volumes,
             sub_paths: &sub_paths,
+            image_volumes,
             namespaces: &self.namespaces,
             cgroups_path: "",
             // cgroup(7): the root of a unified hierarchy has this file.
@@ -196,10 +214,13 @@ impl<'a> Writer<'a> {
     /// Where a sub path of an image volume leads, without a link on the way.
     fn path_in_image(&self, name: &str, volume: &Path, sub: &Path) -> Result<PathBuf, Error> {
         use std::os::fd::{AsFd as _, AsRawFd as _};
-        let fail = |source| Error::Volume { pod: format!("{}/{}", self.plan.namespace, self.plan.name), volume: name.to_owned(), source };
-        let found = bundles::volume::sub_path(volume, sub, Missing::Refuse).map_err(fail)?;
+        let found = bundles::volume::sub_path(volume, sub, Missing::Refuse).map_err(|e| self.failed_volume(name, e))?;
         let link = PathBuf::from(format!("/proc/self/fd/{}", found.as_fd().as_raw_fd()));
         fs::read_link(&link).map_err(Error::file("read link", &link))
+    }
+
+    fn failed_volume(&self, volume: &str, source: VolumeError) -> Error {
+        Error::Volume { pod: format!("{}/{}", self.plan.namespace, self.plan.name), volume: volume.to_owned(), source }
     }
 
     fn failed(&self, container: &ContainerPlan, source: spec::SpecError) -> Error {

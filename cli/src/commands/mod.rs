@@ -15,6 +15,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod system;
 pub(crate) mod validate;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -51,6 +52,7 @@ fn as_root(verb: Verb, global: &Global) -> Result<u8, Error> {
         Verb::Wait(verb) => verb.run(global),
         Verb::Gc(verb) => verb.run(global),
         Verb::Image(verb) => verb.run(global),
+        Verb::System(verb) => verb.run(global),
         Verb::Bundle(verb) => verb.run(global),
         Verb::Validate(verb) => verb.run(global),
         Verb::Completion(verb) => verb.run(),

@@ -320,6 +320,10 @@ fn describe_container(text: &mut String, role: &str, container: &ContainerPlan) 
     if let Some(command) = command(container) {
         line(text, format_args!("             runs {}", command.join(" ")));
     }
+    // What is wrong with them is told before.
+    for place in bundles::volume::of_image(container).unwrap_or_default() {
+        line(text, format_args!("             volume {}: a fresh directory, for the image wants it", place.display()));
+    }
     for port in &container.host_ports {
         line(text, format_args!("             port {}", mapping(port)));
     }

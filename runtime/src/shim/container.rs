@@ -1,7 +1,7 @@
 //! One container of a pod, from its root file system to its last exit. Knows its pod; knows nothing of who asks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use super::backoff::BackOff;
 use super::exec::Exec;
 use super::io;
 use super::log::SharedLog;
-use super::pod::{Pod, SubPaths};
+use super::pod::{OwnMounts, Pod, SubPaths};
 use crate::cgroup::{Cgroup, DeviceAccess, Limits};
 use crate::engine::{CreateRequest, Created, Engine as _, Stdio};
 use crate::error::{Error, Failures, chain};
@@ -153,10 +153,11 @@ impl Container {
         let bundle = pod.dir.container(self.name());
         store::private_dir(&bundle)?;
         let rootfs = Step::MountRoot.take(self.name(), || self.mount_root(pod, &bundle))?;
+        let image_volumes = Step::ImageVolumes.take(self.name(), || self.fill_image_volumes(pod, &rootfs))?;
         let early = self.early_cgroup.take();
         let cgroup = early.map_or_else(|| self.make_cgroup(pod), Ok)?;
         let sub_paths = Step::SubPaths.take(self.name(), || self.stage_sub_paths(pod, &bundle))?;
-        let spec = pod.spec(&self.plan, &rootfs, cgroup.path(), &sub_paths)?;
+        let spec = pod.spec(&self.plan, &rootfs, cgroup.path(), &OwnMounts { sub_paths, image_volumes })?;
         let attempt = self.seen.borrow().restarts;
         let log_path = pod.log_dir(self.name()).join(format!("{attempt}.log"));
         let log = Step::Log.take(self.name(), || SharedLog::open(&pod.dir, self.name(), &log_path))?;
@@ -200,6 +201,20 @@ impl Container {
             RootSource::Bundle(dir) => Ok(dir.clone()),
             RootSource::Reference => Err(Error::Reported { message: format!("image {} was not resolved", self.plan.image), exit_code: 125 }),
         }
+    }
+
+    /// The directories that its image wants. They are the pod's: a restart finds what was written.
+    fn fill_image_volumes(&self, pod: &Pod, rootfs: &Path) -> Result<BTreeMap<PathBuf, PathBuf>, Error> {
+        let fail = Error::ImageVolumes;
+        let dir = pod.store.layout.pod_lib(&pod.plan.uid).join("image-volumes").join(self.name());
+        let mut filled = BTreeMap::new();
+        for (number, place) in bundles::volume::of_image(&self.plan).map_err(fail)?.into_iter().enumerate() {
+            let path = dir.join(number.to_string());
+            store::private_dir(&dir)?;
+            bundles::volume::fill(rootfs, &place, &path).map_err(fail)?;
+            filled.insert(place, path);
+        }
+        Ok(filled)
     }
 
     /// Binds the sub paths of its mounts to places of ours: resolved once, inside the volume, with nothing to race for later.

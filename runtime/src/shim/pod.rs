@@ -80,6 +80,13 @@ struct Env {
 /// Where the sub paths of a container's mounts were staged, by volume and sub path.
 pub(crate) type SubPaths = BTreeMap<(String, PathBuf), PathBuf>;
 
+/// What is mounted for one container alone.
+pub(crate) struct OwnMounts {
+    pub(crate) sub_paths: SubPaths,
+    /// The volumes that its image wants, by their place in it.
+    pub(crate) image_volumes: BTreeMap<PathBuf, PathBuf>,
+}
+
 /// Why a pod did not come up.
 pub(crate) enum NotStarted {
     /// It cannot: undo everything.
@@ -322,7 +329,7 @@ impl Pod {
     }
 
     /// The OCI spec of one container, joined to the sandbox.
-    pub(crate) fn spec(&self, container: &bundles::plan::ContainerPlan, rootfs: &Path, cgroup: &str, sub_paths: &SubPaths) -> Result<Spec, Error> {
+    pub(crate) fn spec(&self, container: &bundles::plan::ContainerPlan, rootfs: &Path, cgroup: &str, own: &OwnMounts) -> Result<Spec, Error> {
         let env = self.env.get().ok_or_else(|| Error::System("make a spec", io::Error::other("the sandbox has no files yet")))?;
         let node = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let namespaces = self.namespaces();
@@ -338,7 +345,8 @@ impl Pod {
                 shm: env.shm.as_deref(),
             },
             volumes: &env.volumes,
-            sub_paths,
+            sub_paths: &own.sub_paths,
+            image_volumes: &own.image_volumes,
             namespaces: &namespaces,
             cgroups_path: cgroup,
             cgroup_v2: self.hierarchy.is_v2(),
