@@ -65,10 +65,8 @@ pub(crate) struct Answer {
 pub(crate) fn open(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(Head, BufReader<TcpStream>)> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(SILENCE))?;
-    let mut request = format!("{method} {path} HTTP/1.0\r\n");
-    let known = [("Host", to.to_string()), ("Content-Length", body.len().to_string())];
-    let known = known.iter().filter(|(name, _)| *name == "Host" || !body.is_empty() || method != "GET").map(|(name, value)| (*name, &**value));
-    for (name, value) in known.chain(headers.iter().copied()) {
+    let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {to}\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
     stream.write_all((request + "\r\n").as_bytes())?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{self, Answer};
 use crate::images::{Form, Image, Written, oci_layout_as};
-use crate::{Cmd, LIMIT, Output, eventually};
+use crate::{Cmd, LIMIT, eventually};
 
 /// The user that a registry with [`Access::Password`] knows.
 pub const USER: &str = "minipod-tester";
@@ -237,10 +237,4 @@ impl Drop for Registry {
         self.child.kill().expect("end a registry");
         self.child.wait().expect("wait for a registry's end");
     }
-}
-
-/// A copy of an image that skopeo has made elsewhere, inspected.
-#[must_use]
-pub fn skopeo_inspect(source: &str) -> Output {
-    Cmd::new("skopeo").args(["inspect", source]).run()
 }
