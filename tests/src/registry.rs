@@ -183,12 +183,20 @@ impl Registry {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("skopeo prints JSON: {e}\n{text}"))
     }
 
-    /// A manifest, with the media types of everything that we know.
+    /// A manifest.
     #[must_use]
     pub fn manifest(&self, repository: &str, tag: &str) -> Value {
+        let bytes = self.manifest_bytes(repository, tag);
+        serde_json::from_slice(&bytes).unwrap_or_else(|e| panic!("a manifest is JSON: {e}\n{}", String::from_utf8_lossy(&bytes)))
+    }
+
+    /// A manifest as it is stored.
+    #[must_use]
+    pub fn manifest_bytes(&self, repository: &str, tag: &str) -> Vec<u8> {
         let known = format!("{INDEX}, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json");
         let answer = self.ask("GET", &format!("/v2/{repository}/manifests/{tag}"), &[("Accept", &known)], &[]);
-        serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("a manifest is JSON: {e}\n{answer:?}"))
+        assert_eq!(answer.status, 200, "{repository}:{tag}: {}", String::from_utf8_lossy(&answer.body));
+        answer.body
     }
 
     fn skopeo(&self, verb: &str) -> Cmd {
