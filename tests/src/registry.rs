@@ -17,6 +17,8 @@ pub const USER: &str = "minipod-tester";
 pub const PASSWORD: &str = "only-the-test-knows";
 /// Both as htpasswd(1) -B writes them (bcrypt, cost 5).
 const HTPASSWD: &str = "minipod-tester:$2y$05$Yt1zFq8WkLr3vNsXb6HcGebA/MKwUG.mNsqUgCiATCyZoaIj6DF.e\n";
+/// Both as a client sends them.
+const BASIC: &str = "Basic bWluaXBvZC10ZXN0ZXI6b25seS10aGUtdGVzdC1rbm93cw==";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// How a registry is reached.
@@ -106,9 +108,8 @@ impl Registry {
         let user = matches!(access, Access::Password).then_some(USER);
         let this = Self { child, address, dir, user, tls: matches!(access, Access::Tls(_)) };
         if !this.tls {
-            let wanted = if this.user.is_some() { 401 } else { 200 };
             let answer = this.ask("GET", "/v2/", &[], &[]);
-            assert_eq!(answer.status, wanted, "{answer:?}");
+            assert_eq!(answer.status, 200, "{answer:?}");
         }
         Some(this)
     }
@@ -199,6 +200,14 @@ impl Registry {
         answer.body
     }
 
+    /// A blob as it is stored.
+    #[must_use]
+    pub fn blob(&self, repository: &str, digest: &str) -> Vec<u8> {
+        let answer = self.ask("GET", &format!("/v2/{repository}/blobs/{digest}"), &[], &[]);
+        assert_eq!(answer.status, 200, "{repository} {digest}");
+        answer.body
+    }
+
     fn skopeo(&self, verb: &str) -> Cmd {
         Cmd::new("skopeo").args(["--insecure-policy", "--tmpdir"]).arg(&self.dir).arg(verb)
     }
@@ -208,6 +217,9 @@ impl Registry {
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let authorization = self.user.map(|_| ("Authorization", BASIC));
+        let headers: Vec<(&str, &str)> = headers.iter().copied().chain(authorization).collect();
+        let headers = &*headers;
         http::request(self.address, method, path, headers, body).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 }

@@ -44,7 +44,9 @@ impl Lab {
         let registry = Registry::start(mp.file("registry"), access)?;
         fs::create_dir(mp.file("home")).expect("make a home");
         fs::create_dir(mp.file("xdg")).expect("make a runtime directory");
-        Some(Self { registry, mp })
+        let lab = Self { registry, mp };
+        lab.ok(&["gc"]); // makes the directories of the store, so that it can be as before
+        Some(lab)
     }
 
     /// A proxy before the registry, which the settings allow from now on.
