@@ -14,7 +14,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use testkit::{Access, Cmd, Entry, Image, Minipod, Output, Proxy, Registry, Rule, contents, installed, pod, with};
+use testkit::{Access, Cmd, Entry, Image, Minipod, Output, Proxy, Registry, Rule, contents, docker_archive, installed, pod, with};
 
 /// What must not reach from the machine's users into a test.
 const FOREIGN: [&str; 4] = ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_CONFIG_HOME", "MINIPOD_REGISTRIES"];
@@ -45,7 +45,11 @@ impl Lab {
         fs::create_dir(mp.file("home")).expect("make a home");
         fs::create_dir(mp.file("xdg")).expect("make a runtime directory");
         let lab = Self { registry, mp };
-        lab.ok(&["gc"]); // makes the directories of the store, so that it can be as before
+        // A store that can be left as it was: with its directories and files, and no image.
+        let archive = lab.mp.file("made.tar");
+        docker_archive(&Image { reference: "made:1".into(), ..blob_image("made", &[10]) }, &archive);
+        lab.ok(&["image", "load", archive.to_str().expect("UTF-8")]);
+        lab.ok(&["image", "rm", "made:1"]);
         Some(lab)
     }
 
