@@ -6,7 +6,7 @@ use std::fs;
 use rustix::process::Signal;
 use testkit::{Act, Cmd, Entry, Image, Minipod, Proxy, Rule, SmallDisk, Written, private_mounts};
 
-use crate::{Lab, PATIENT, assert_same_store, blob_image, has, insecure};
+use crate::{Lab, assert_same_store, blob_image, has, insecure, reaches};
 
 /// Bytes of the layer that is spoilt: many reads and writes.
 const SIZE: usize = 4_000_000;
@@ -205,9 +205,7 @@ fn ctrl_c_leaves_no_half_image() {
             proxy.forget();
             proxy.rules(vec![Rule::on(path, Act::Stall(bytes))]);
             let before = lab.store();
-            let pull = lab.cmd(&["image", "pull", &name]).spawn();
-            testkit::eventually(PATIENT, "it is asked for", || (proxy.count("GET", path) > 0).then_some(()));
-            proxy.wait_for(path, bytes);
+            let pull = reaches(lab.cmd(&["image", "pull", &name]).spawn(), &proxy, path, bytes);
             pull.signal(signal);
             let output = pull.finish(testkit::LIMIT);
             assert_eq!(output.code(), 128 + signal.as_raw(), "{output}");

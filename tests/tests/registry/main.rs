@@ -14,7 +14,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use testkit::{Access, Cmd, Entry, Image, Minipod, Output, Proxy, Registry, Rule, contents, docker_archive, installed, pod, with};
+use testkit::process::Process;
+use testkit::{Access, Cmd, Entry, Image, LIMIT, Minipod, Output, Proxy, Registry, Rule, Running, contents, docker_archive, eventually, installed, pod, with};
 
 /// What must not reach from the machine's users into a test.
 const FOREIGN: [&str; 4] = ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_CONFIG_HOME", "MINIPOD_REGISTRIES"];
@@ -121,6 +122,20 @@ impl Lab {
         self.registry.fill(&blob_image("begin", &[1000]), "begin:1");
         self.pull(&self.registry.name("begin:1"));
     }
+}
+
+/// Waits until a command has asked for such a path and got so many bytes of it.
+pub(crate) fn reaches(running: Running, proxy: &Proxy, path: &str, bytes: u64) -> Running {
+    let process = Process(running.pid());
+    let there = || proxy.seen().iter().any(|seen| seen.path.contains(path)) && proxy.sent(path) >= bytes;
+    let ended = eventually(PATIENT, "it is asked for", || {
+        let ended = !process.lives(); // before the look at the proxy, which may have seen it in between
+        if there() { Some(false) } else { ended.then_some(true) }
+    });
+    if ended {
+        panic!("it ended before it had {bytes} bytes of {path}: {}", running.finish(LIMIT));
+    }
+    running
 }
 
 /// For commands that try again: many times the pauses between.

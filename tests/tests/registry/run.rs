@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use testkit::{Act, Cmd, Proxy, Rule, container, pod, with};
 
-use crate::{Lab, PATIENT, blob_image, has, insecure, once, printed, program};
+use crate::{Lab, PATIENT, blob_image, has, insecure, once, printed, program, reaches};
 
 const NEVER: &str = "Never";
 const ABSENT: &str = "IfNotPresent";
@@ -129,10 +129,8 @@ fn images_of_a_manifest_are_pulled_side_by_side_before_any_pod() {
         with(pod("b", &[image("c", "one")]), never),
     ];
     let path = manifest(&lab, &pods);
-    let running = lab.cmd(&["run", &path]).spawn();
-    testkit::eventually(PATIENT, "blobs of all three are asked for, while none comes", || {
-        words.iter().all(|word| proxy.count("GET", &format!("/{word}/blobs/")) > 0).then_some(())
-    });
+    // Blobs of all three are asked for, while none comes.
+    let running = words.iter().fold(lab.cmd(&["run", &path]).spawn(), |running, word| reaches(running, &proxy, &format!("/{word}/blobs/"), 0));
     assert_nothing_began(&lab);
     proxy.release();
     let output = running.finish(PATIENT);
@@ -161,8 +159,7 @@ fn an_image_that_fails_leaves_no_pod_of_the_manifest() {
     proxy.rules(vec![Rule::on("/blobs/", Act::Stall(0))]);
     let other = lab.registry.fill(&blob_image("slow", &[500]), "slow:1");
     let path = manifest(&lab, &[once("slow", &format!("{}/slow:1", proxy.address()), None)]);
-    let running = lab.cmd(&["run", &path]).spawn();
-    testkit::eventually(PATIENT, "it pulls", || (proxy.count("GET", &other.id) > 0).then_some(()));
+    let running = reaches(lab.cmd(&["run", &path]).spawn(), &proxy, &other.id, 0);
     running.signal(rustix::process::Signal::INT);
     assert_eq!(running.finish(testkit::LIMIT).code(), 130);
     assert_nothing_began(&lab);

@@ -5,7 +5,7 @@ use std::fs;
 use testkit::process::Process;
 use testkit::{Act, Cmd, LIMIT, Proxy, Rule, Running, eventually};
 
-use crate::{Lab, PATIENT, assert_same_store, blob_image};
+use crate::{Lab, PATIENT, assert_same_store, blob_image, reaches};
 
 /// Bytes of the layers that matter.
 const SIZE: usize = 2_000_000;
@@ -38,8 +38,7 @@ fn two_pulls_of_an_image_fetch_it_once() {
     let layers: Vec<&str> = written.layers.iter().map(String::as_str).collect();
     let proxy = lab.proxy(vec![Rule::on(layers[0], Act::Stall(1_000_000)), Rule::on(layers[2], Act::Stall(500_000))]);
     let name = format!("{}/both:1", proxy.address());
-    let first = pull(&lab, &name);
-    proxy.wait_for(layers[0], 1_000_000);
+    let first = reaches(pull(&lab, &name), &proxy, layers[0], 1_000_000);
     let others = [pull(&lab, &name), pull(&lab, &name)];
     others.iter().for_each(|other| at_the_store(&lab, other));
     proxy.release();
@@ -73,8 +72,7 @@ fn two_images_that_share_a_layer_fetch_it_once() {
     assert_eq!(shared, two.layers[0]);
     let proxy = lab.proxy(vec![Rule::on(shared, Act::Stall(1_000_000))]);
     let name = |image: &str| format!("{}/{image}:1", proxy.address());
-    let first = pull(&lab, &name("one"));
-    proxy.wait_for(shared, 1_000_000);
+    let first = reaches(pull(&lab, &name("one")), &proxy, shared, 1_000_000);
     let second = pull(&lab, &name("two"));
     at_the_store(&lab, &second);
     proxy.release();
@@ -99,8 +97,7 @@ fn who_waits_for_another_goes_on_alone() {
     let layer = &*written.layers[0];
     let proxy = lab.proxy(vec![Rule::on(layer, Act::Stall(1_000_000)).times(1)]);
     let name = format!("{}/both:1", proxy.address());
-    let first = pull(&lab, &name);
-    proxy.wait_for(layer, 1_000_000);
+    let first = reaches(pull(&lab, &name), &proxy, layer, 1_000_000);
     let second = pull(&lab, &name);
     at_the_store(&lab, &second);
     Process(first.pid()).kill();
@@ -121,9 +118,7 @@ fn a_killed_pull_leaves_nothing_that_gc_does_not_find() {
     for (path, bytes) in [("/manifests/", 0), (&*written.id, 0), (second, 0), (second, 1_000_000), (third, 1_000_000), (third, 2_000_000)] {
         proxy.forget();
         proxy.rules(vec![Rule::on(path, Act::Stall(bytes))]);
-        let running = pull(&lab, &name);
-        eventually(LIMIT, "it is asked for", || (proxy.count("GET", path) > 0).then_some(()));
-        proxy.wait_for(path, bytes);
+        let running = reaches(pull(&lab, &name), &proxy, path, bytes);
         Process(running.pid()).kill();
         assert_eq!(running.finish(LIMIT).code(), 137);
         assert_eq!(lab.store().1, before.1, "half an image is none");
@@ -134,8 +129,7 @@ fn a_killed_pull_leaves_nothing_that_gc_does_not_find() {
     for nth in 1..=8 {
         proxy.forget();
         proxy.rules(Vec::new());
-        let running = pull(&lab, &name);
-        eventually(LIMIT, "bytes go through", || (proxy.sent("/") > nth * 500_000).then_some(()));
+        let running = reaches(pull(&lab, &name), &proxy, "/", nth * 500_000);
         Process(running.pid()).kill();
         let _whole_or_killed = running.finish(LIMIT);
         if lab.store().1 != before.1 {
@@ -155,8 +149,7 @@ fn a_killed_pull_is_not_in_the_way_of_the_next() {
     let layer = &*written.layers[1];
     let proxy = lab.proxy(vec![Rule::on(layer, Act::Stall(1_000_000)).times(1)]);
     let name = format!("{}/killed:1", proxy.address());
-    let running = pull(&lab, &name);
-    proxy.wait_for(layer, 1_000_000);
+    let running = reaches(pull(&lab, &name), &proxy, layer, 1_000_000);
     Process(running.pid()).kill();
     assert_eq!(running.finish(LIMIT).code(), 137);
     assert_eq!(lab.ok(&["image", "pull", "-q", &name]).trim(), written.id);
@@ -173,8 +166,7 @@ fn cleaning_beside_a_pull_takes_nothing_from_it() {
     let layer = &*written.layers[1];
     let proxy = lab.proxy(vec![Rule::on(layer, Act::Stall(1_000_000))]);
     let name = format!("{}/beside:1", proxy.address());
-    let running = pull(&lab, &name);
-    proxy.wait_for(layer, 1_000_000);
+    let running = reaches(pull(&lab, &name), &proxy, layer, 1_000_000);
     // They may wait for the pull, or go around it.
     let begin = lab.registry.name("begin:1");
     let cleaners = [vec!["gc"], vec!["image", "prune"], vec!["image", "rm", &begin]].map(|args| lab.cmd(&args).spawn());
