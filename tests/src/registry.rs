@@ -208,8 +208,12 @@ impl Registry {
         answer.body
     }
 
-    fn skopeo(&self, verb: &str) -> Cmd {
-        Cmd::new("skopeo").args(["--insecure-policy", "--tmpdir"]).arg(&self.dir).arg(verb)
+    /// `skopeo VERB`, to be given the rest, with what it keeps among the registry's files.
+    #[must_use]
+    pub fn skopeo(&self, verb: &str) -> Cmd {
+        // Root's skopeo has a cache of its own in /var/lib, which tests would change and wait for. A user's is in the user's files.
+        let cmd = Cmd::new("skopeo").env("_CONTAINERS_ROOTLESS_UID", "1").env("XDG_DATA_HOME", &*self.dir);
+        cmd.args(["--insecure-policy", "--tmpdir"]).arg(&self.dir).arg(verb)
     }
 
     fn credentials(&self, option: &str) -> Vec<String> {

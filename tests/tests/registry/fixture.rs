@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::{Access, Act, Authority, Cmd, Form, LIMIT, Output, PASSWORD, Pressed, Proxy, Rule, USER};
+use testkit::{Access, Act, Authority, Cmd, Form, LIMIT, PASSWORD, Pressed, Proxy, Rule, Running, USER};
 
 use crate::{Lab, blob_image};
 
-fn skopeo_copies(lab: &Lab, name: &str, to: &str) -> Output {
+fn skopeo_copies(lab: &Lab, name: &str, to: &str) -> Running {
     let to = lab.mp.file(to);
     let from = format!("docker://{name}");
-    let cmd = Cmd::new("skopeo").args(["--insecure-policy", "copy", "-q", "--src-tls-verify=false", "--retry-times=0", &from]);
-    cmd.arg(format!("dir:{}", to.display())).run()
+    lab.registry.skopeo("copy").args(["-q", "--src-tls-verify=false", &from, &format!("dir:{}", to.display())]).spawn()
 }
 
 #[test]
@@ -21,7 +20,7 @@ fn the_test_registry_serves_what_it_was_given() {
     let written = lab.registry.fill(&image, "some/given:1");
     let inspected = lab.registry.inspect("some/given:1");
     assert_eq!((&inspected["Digest"], &inspected["Layers"]), (&json!(written.manifest), &json!(written.layers)), "{inspected:#}");
-    let _said = skopeo_copies(&lab, &lab.registry.name("some/given:1"), "copy").ok();
+    let _said = skopeo_copies(&lab, &lab.registry.name("some/given:1"), "copy").finish(LIMIT).ok();
 
     for (pressed, kind) in [(Pressed::Zstd, "tar+zstd"), (Pressed::Plain, "layer.v1.tar")] {
         let written = lab.registry.fill_as(&image, &Form { pressed, ..Form::default() }, "some/pressed:1");
@@ -44,7 +43,7 @@ fn the_test_registry_serves_what_it_was_given() {
 fn the_test_registry_lets_in_who_may() {
     let Some(lab) = Lab::with(Access::Password) else { return };
     lab.registry.fill(&blob_image("secret", &[100]), "secret:1");
-    let refused = skopeo_copies(&lab, &lab.registry.name("secret:1"), "copy").fails(1);
+    let refused = skopeo_copies(&lab, &lab.registry.name("secret:1"), "copy").finish(LIMIT).fails(1);
     assert!(refused.contains("authentication required"), "{refused}");
     assert_eq!(lab.registry.inspect("secret:1")["Name"], lab.registry.name("secret"));
     let logs_in = |password: &str| {
@@ -84,7 +83,7 @@ fn the_proxy_spoils_what_it_is_told_to() {
     let copies = |rules: Vec<Rule>| {
         proxy.forget();
         proxy.rules(rules);
-        skopeo_copies(&lab, &name, "copy")
+        skopeo_copies(&lab, &name, "copy").finish(LIMIT)
     };
     let _said = copies(Vec::new()).ok();
     assert_eq!((proxy.count("GET", layer), proxy.sent(layer)), (1, written.sizes[0]));
@@ -105,8 +104,7 @@ fn the_proxy_spoils_what_it_is_told_to() {
 
     proxy.forget();
     proxy.rules(vec![Rule::on(layer, Act::Stall(70_000))]);
-    let stalled = Cmd::new("skopeo").args(["--insecure-policy", "copy", "-q", "--src-tls-verify=false", &format!("docker://{name}")])
-        .arg(format!("dir:{}", lab.mp.file("copy").display())).spawn();
+    let stalled = skopeo_copies(&lab, &name, "copy");
     proxy.wait_for(layer, 70_000);
     assert_eq!(proxy.sent(layer), 70_000);
     proxy.release();
