@@ -62,7 +62,13 @@ pub(crate) struct Answer {
 }
 
 /// Sends a request and returns the head of the answer, with the stream that its body is still in.
-pub(crate) fn open(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(Head, BufReader<TcpStream>)> {
+pub(crate) fn open(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<(Head, BufReader<TcpStream>)> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(SILENCE))?;
     let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {to}\r\nContent-Length: {}\r\n", body.len());

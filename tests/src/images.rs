@@ -195,12 +195,14 @@ pub fn oci_layout_as(image: &Image, form: &Form, dir: &Path) -> Written {
     let blob = |kind: &str, bytes: &[u8]| {
         let digest = digest(bytes);
         fs::write(blobs.join(&digest), bytes).expect("write a blob");
-        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"), "size": bytes.len() })
+        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"),
+            "size": bytes.len() })
     };
     let layers: Vec<Vec<u8>> = image.layers.iter().map(|entries| layer(entries)).collect();
     let config = blob("config.v1+json", &config(image, &layers, form));
     let layers: Vec<Value> = layers.into_iter().map(|layer| blob(form.pressed.kind(), &form.pressed.press(layer))).collect();
-    let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers });
+    let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config,
+        "layers": layers });
     let mut descriptor = blob("manifest.v1+json", manifest.to_string().as_bytes());
     descriptor["platform"] = form.platform();
     let mut named = descriptor.clone();

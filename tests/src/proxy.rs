@@ -138,7 +138,8 @@ impl Proxy {
     pub fn before(upstream: SocketAddr, rules: Vec<Rule>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on the loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::new(Shared { upstream, state: Mutex::new(State { rules, ..State::default() }), changed: Condvar::new() });
+        let state = Mutex::new(State { rules, ..State::default() });
+        let shared = Arc::new(Shared { upstream, state, changed: Condvar::new() });
         let of_thread = Arc::clone(&shared);
         let accepts = thread::spawn(move || {
             for stream in listener.incoming() {
@@ -189,7 +190,8 @@ impl Proxy {
 
     /// Returns once so many bytes of such bodies have been sent.
     pub fn wait_for(&self, path: &str, bytes: u64) {
-        eventually(LIMIT, &format!("{bytes} bytes of {path} are asked for and sent"), || (self.sent(path) >= bytes).then_some(()));
+        let what = format!("{bytes} bytes of {path} are asked for and sent");
+        eventually(LIMIT, &what, || (self.sent(path) >= bytes).then_some(()));
     }
 
     /// Lets go on what stalls, now and later.
@@ -229,8 +231,8 @@ impl Shared {
             return self.pass(number, &mut &*rest, &stream, None, u64::MAX).map(drop);
         }
         let skipped = ["host", "content-length", "connection"];
-        let headers: Vec<(&str, &str)> =
-            request.headers.iter().filter(|(name, _)| !skipped.contains(&&*name.to_ascii_lowercase())).map(|(n, v)| (&**n, &**v)).collect();
+        let kept = request.headers.iter().filter(|(name, _)| !skipped.contains(&&*name.to_ascii_lowercase()));
+        let headers: Vec<(&str, &str)> = kept.map(|(name, value)| (&**name, &**value)).collect();
         let (mut head, mut answer) = http::open(self.upstream, request.word(0), request.word(1), &headers, &body)?;
         head.first = head.first.replacen("HTTP/1.0", "HTTP/1.1", 1);
         head.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("connection"));
@@ -262,7 +264,8 @@ impl Shared {
         let mut state = self.state();
         let text = |name: &str| request.get(name).map(ToOwned::to_owned);
         state.seen.push(Seen {
-            method: request.word(0).to_owned(), path: request.word(1).to_owned(), range: text("range"), authorization: text("authorization"), sent: 0,
+            method: request.word(0).to_owned(), path: request.word(1).to_owned(),
+            range: text("range"), authorization: text("authorization"), sent: 0,
         });
         let number = state.seen.len() - 1;
         let rule = state.rules.iter_mut().find(|rule| rule.fits(request));
@@ -282,7 +285,8 @@ impl Shared {
             if read == 0 {
                 return Ok(());
             }
-            if let Some(byte) = damage.and_then(|place| place.checked_sub(at)).and_then(|place| buffer[..read].get_mut(usize::try_from(place).ok()?)) {
+            let place = damage.and_then(|place| usize::try_from(place.checked_sub(at)?).ok());
+            if let Some(byte) = place.and_then(|place| buffer[..read].get_mut(place)) {
                 *byte ^= 1;
             }
             to.write_all(&buffer[..read])?;

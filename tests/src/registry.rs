@@ -58,7 +58,8 @@ impl Authority {
     }
 
     fn certificate(&self, name: &str, more: &[&str]) {
-        let new = ["req", "-x509", "-config", "openssl.cnf", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
+        let new = ["req", "-x509", "-config", "openssl.cnf", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-days", "30"];
         let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
         let cmd = Cmd::new("openssl").dir(&self.dir).args(new).args(["-extensions", name, "-keyout", &key, "-out", &pem]);
         let _said = cmd.args(more).run().ok();
@@ -104,7 +105,8 @@ impl Registry {
         command.args(["--pdeathsig", "KILL"]).arg(program).arg("serve").arg(&config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).expect("make a log"));
         let child = command.spawn().expect("start a registry");
-        let address = eventually(LIMIT, "the registry says where it listens", || listens(&fs::read_to_string(&log).expect("read its log")));
+        let said = || listens(&fs::read_to_string(&log).expect("read its log"));
+        let address = eventually(LIMIT, "the registry says where it listens", said);
         let user = matches!(access, Access::Password).then_some(USER);
         let this = Self { child, address, dir, user, tls: matches!(access, Access::Tls(_)) };
         if !this.tls {
@@ -157,7 +159,8 @@ impl Registry {
     /// Puts what skopeo calls `source` there.
     pub fn copy_in(&self, source: &str, options: &[&str], name: &str) {
         let to = format!("docker://{}", self.name(name));
-        let _said = self.skopeo("copy").args(["-q", "--dest-tls-verify=false"]).args(self.credentials("--dest-creds")).args(options).args([source, &to]).run().ok();
+        let _said = self.skopeo("copy").args(["-q", "--dest-tls-verify=false"]).args(self.credentials("--dest-creds"))
+            .args(options).args([source, &to]).run().ok();
     }
 
     /// Puts an index of several images there; its digest. Each is made for its own platform.
@@ -194,7 +197,8 @@ impl Registry {
     /// A manifest as it is stored.
     #[must_use]
     pub fn manifest_bytes(&self, repository: &str, tag: &str) -> Vec<u8> {
-        let known = format!("{INDEX}, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json");
+        let known = [INDEX, "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
+        let known = known.join(", ");
         let answer = self.ask("GET", &format!("/v2/{repository}/manifests/{tag}"), &[("Accept", &known)], &[]);
         assert_eq!(answer.status, 200, "{repository}:{tag}: {}", String::from_utf8_lossy(&answer.body));
         answer.body
@@ -211,7 +215,7 @@ impl Registry {
     /// `skopeo VERB`, to be given the rest, with what it keeps among the registry's files.
     #[must_use]
     pub fn skopeo(&self, verb: &str) -> Cmd {
-        // Root's skopeo has a cache of its own in /var/lib, which tests would change and wait for. A user's is in the user's files.
+        // Root's skopeo keeps a cache in /var/lib, which tests would change and wait for; a user's is among the user's files.
         let cmd = Cmd::new("skopeo").env("_CONTAINERS_ROOTLESS_UID", "1").env("XDG_DATA_HOME", &*self.dir);
         cmd.args(["--insecure-policy", "--tmpdir"]).arg(&self.dir).arg(verb)
     }
@@ -239,7 +243,8 @@ fn configuration(dir: &Path, access: Access<'_>) -> Value {
     let mut config = json!({
         "version": "0.1",
         "log": { "level": "info", "accesslog": { "disabled": true } },
-        "storage": { "filesystem": { "rootdirectory": dir.join("storage") }, "maintenance": { "uploadpurging": { "enabled": false } } },
+        "storage": { "filesystem": { "rootdirectory": dir.join("storage") },
+            "maintenance": { "uploadpurging": { "enabled": false } } },
         "http": { "addr": "127.0.0.1:0", "secret": "of the test" }, // the kernel chooses the port
     });
     match access {
@@ -250,7 +255,8 @@ fn configuration(dir: &Path, access: Access<'_>) -> Value {
             config["auth"] = json!({ "htpasswd": { "realm": "the test", "path": path } });
         }
         Access::Tls(authority) => {
-            config["http"]["tls"] = json!({ "certificate": authority.dir.join("server.pem"), "key": authority.dir.join("server.key") });
+            let at = |name: &str| authority.dir.join(name);
+            config["http"]["tls"] = json!({ "certificate": at("server.pem"), "key": at("server.key") });
         }
     }
     config

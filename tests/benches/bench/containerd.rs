@@ -15,8 +15,9 @@ use crate::measure::{Cost, cost, measured};
 const LIMIT: Duration = Duration::from_secs(120);
 /// Without what would write elsewhere (`opt` makes /opt/containerd), needs devices or serves the kubelet.
 const DISABLED: [&str; 7] = [
-    "io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.runtime.v1.linux",
+    "io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs", "io.containerd.runtime.v1.linux",
 ];
 
 /// One containerd, whose daemon is part of what a command costs.
@@ -31,7 +32,8 @@ impl Containerd {
         let dir = tempfile::Builder::new().prefix("mpc").tempdir().expect("make a directory");
         let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
         let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\ntemp = {:?}\ndisabled_plugins = {DISABLED:?}\n[grpc]\naddress = {:?}\n[ttrpc]\naddress = {:?}\n",
+            "version = 2\nroot = {:?}\nstate = {:?}\ntemp = {:?}\ndisabled_plugins = {DISABLED:?}\n\
+            [grpc]\naddress = {:?}\n[ttrpc]\naddress = {:?}\n",
             at("root"), at("state"), at("temp"), at("grpc.sock"), at("ttrpc.sock"),
         );
         fs::write(at("config.toml"), config).expect("configure containerd");
@@ -41,7 +43,8 @@ impl Containerd {
         command.args(["--pdeathsig", "KILL", "containerd", "--config"]).arg(at("config.toml"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("start containerd");
         let this = Self { child, dir };
-        eventually(LIMIT, "containerd answers", || (this.configured(Cmd::new("ctr")).arg("version").run().code() == 0).then_some(()));
+        let answers = || this.configured(Cmd::new("ctr")).arg("version").run().code() == 0;
+        eventually(LIMIT, "containerd answers", || answers().then_some(()));
         this
     }
 
@@ -60,7 +63,8 @@ impl Containerd {
         fs::write(format!("/proc/{}/clear_refs", daemon.0), "5").expect("reset the peak of the daemon");
         let before = cpu(daemon);
         let client = cost(self.configured(measured("ctr")).args(args).run_within(LIMIT));
-        let peak = daemon.status("VmHWM").and_then(|text| text.trim_end_matches(" kB").parse::<f64>().ok()).expect("the daemon's peak");
+        let peak = daemon.status("VmHWM").and_then(|text| text.trim_end_matches(" kB").parse::<f64>().ok());
+        let peak = peak.expect("the daemon's peak");
         Cost { wall: client.wall, cpu: client.cpu + cpu(daemon) - before, peak: peak / 1024.0 }
     }
 
@@ -78,7 +82,8 @@ impl Containerd {
 fn cpu(process: Process) -> f64 {
     let stat = String::from_utf8(process.file("stat").expect("the daemon runs")).expect("stat is text");
     let behind_name = stat.rsplit_once(')').expect("a name in parentheses").1;
-    let ticks: f64 = behind_name.split_whitespace().skip(11).take(4).map(|field| field.parse::<f64>().expect("a number of ticks")).sum();
+    let ticks: f64 = behind_name.split_whitespace().skip(11).take(4)
+        .map(|field| field.parse::<f64>().expect("a number of ticks")).sum();
     let per_second = sysconf(SysconfVar::CLK_TCK).expect("ask for the length of a tick").expect("it is known");
     ticks * 1000.0 / per_second as f64
 }

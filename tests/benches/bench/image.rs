@@ -110,13 +110,18 @@ pub(crate) fn bench(runs: usize) {
         let (archive, name) = (mp.file("large.tar"), &*image.reference);
         docker_archive(&image, &archive);
         let path = archive.to_str().expect("a path of ours is UTF-8");
-        println!("an archive of {} MB in {} layers", fs::metadata(&archive).expect("stat the archive").len() / 1_000_000, image.layers.len());
-        let ours = || cost(measured(testkit::binary()).env("MINIPOD_ROOT", mp.root()).args(["image", "load", path]).run_within(LIMIT));
+        let bytes = fs::metadata(&archive).expect("stat the archive").len();
+        println!("an archive of {} MB in {} layers", bytes / 1_000_000, image.layers.len());
+        let minipod = || measured(testkit::binary()).env("MINIPOD_ROOT", mp.root());
+        let ours = || cost(minipod().args(["image", "load", path]).run_within(LIMIT));
         let podmans = || cost(podman.configured(measured("podman")).args(["load", "-q", "-i", path]).run_within(LIMIT));
         race(runs, &[
             Contender { who: "minipod image load", work: &ours, undo: &|| drop(mp.ok(&["image", "rm", name])) },
             Contender { who: "podman load", work: &podmans, undo: &|| drop(podman.ok(&["rmi", name])) },
-            Contender { who: "ctr images import + containerd", work: &|| containerd.cost(&["images", "import", path]), undo: &|| containerd.remove(name) },
+            Contender {
+                who: "ctr images import + containerd", work: &|| containerd.cost(&["images", "import", path]),
+                undo: &|| containerd.remove(name),
+            },
         ], "more than 1");
     }
 }

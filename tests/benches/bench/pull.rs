@@ -37,7 +37,8 @@ fn fill(registry: &Registry, size: Size, name: &str) -> String {
     let image: Image = large(size);
     let written = registry.fill(&image, name);
     let pressed: u64 = written.sizes.iter().sum();
-    println!("{name}: {} layers, {} MB, {} MB as they are stored", written.sizes.len(), size.bytes() / 1_000_000, pressed / 1_000_000);
+    let (layers, plain, pressed) = (written.sizes.len(), size.bytes() / 1_000_000, pressed / 1_000_000);
+    println!("{name}: {layers} layers, {plain} MB, {pressed} MB as they are stored");
     registry.name(name)
 }
 
@@ -45,7 +46,8 @@ pub(crate) fn bench(runs: usize) {
     let (mp, podman) = (crate::minipod(), Podman::new());
     // After the installation, whose thread is in the network of the benchmark, and gone before it.
     let containerd = Containerd::new();
-    let registry = Registry::start(mp.file("registry"), Access::Open).expect("scripts/setup --bench installs docker-registry and skopeo");
+    let registry = Registry::start(mp.file("registry"), Access::Open)
+        .expect("scripts/setup --bench installs docker-registry and skopeo");
     let settings = settings(&mp, &registry.address());
     let name = fill(&registry, Size::Large, "large:1");
     let podman_pulls = || {

@@ -47,7 +47,7 @@ fn assert_secret(mp: &Minipod, words: &[&str]) {
     };
     walk(mp.root(), &mut |path| assert!(!holds(path), "{} has a credential", path.display()));
     for dir in ["home", "xdg"].map(|name| mp.file(name)) {
-        walk(&dir, &mut |path| assert!(mode(path) & 0o077 == 0 || !holds(path), "others may read the credential in {}", path.display()));
+        walk(&dir, &mut |path| assert!(mode(path) & 0o077 == 0 || !holds(path), "others may read {}", path.display()));
     }
 }
 
@@ -55,7 +55,8 @@ fn assert_secret(mp: &Minipod, words: &[&str]) {
 fn login_lets_in_until_logout() {
     let Some((lab, name)) = locked() else { return };
     let file = lab.mp.file("auth.json");
-    fs::write(&file, json!({ "auths": { "other.test": { "auth": "eDp5" } }, "credHelpers": { "third.test": "x" } }).to_string()).expect("write a file");
+    fs::write(&file, json!({ "auths": { "other.test": { "auth": "eDp5" } }, "credHelpers": { "third.test": "x" } }).to_string())
+        .expect("write a file");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("let others read it");
     let pull = || lab.run(&["image", "pull", "--authfile", text(&file), &name]);
     let before = fs::read_to_string(&file).expect("read");
@@ -70,10 +71,12 @@ fn login_lets_in_until_logout() {
     assert_eq!(mode(&file), 0o600, "nobody else may read it any more");
     let kept: Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
     assert_eq!(kept["auths"][lab.registry.address()]["auth"], BASIC, "{kept:#}");
-    assert_eq!((&kept["auths"]["other.test"]["auth"], &kept["credHelpers"]["third.test"]), (&json!("eDp5"), &json!("x")), "{kept:#}");
+    assert_eq!((&kept["auths"]["other.test"]["auth"], &kept["credHelpers"]["third.test"]), (&json!("eDp5"), &json!("x")),
+        "{kept:#}");
     assert_eq!(pull().ok(), format!("pulled {name}\n"));
     // Others can use it.
-    let skopeo = Cmd::new("skopeo").args(["inspect", "--tls-verify=false", "--authfile", text(&file), &format!("docker://{name}")]).run().ok();
+    let skopeo = lab.registry.skopeo("inspect").args(["--tls-verify=false", "--authfile", text(&file)]);
+    let skopeo = skopeo.arg(format!("docker://{name}")).run().ok();
     assert!(skopeo.contains("locked"), "{skopeo}");
 
     lab.ok(&["image", "rm", &name]);
@@ -127,8 +130,8 @@ fn files_of_others_are_read_where_they_are() {
     let Some((lab, name)) = locked() else { return };
     let _refused = lab.run(&["image", "pull", &name]).fails(125);
     let file = lab.mp.file("others.json");
-    let skopeo = Cmd::new("skopeo").args(["login", "--tls-verify=false", "-u", USER, "--password-stdin", "--authfile", text(&file)]);
-    let _said = skopeo.arg(lab.registry.address()).stdin(PASSWORD).run().ok();
+    let skopeo = lab.registry.skopeo("login").args(["--tls-verify=false", "-u", USER, "--password-stdin"]);
+    let _said = skopeo.arg("--authfile").arg(&file).arg(lab.registry.address()).stdin(PASSWORD).run().ok();
     let works = |what: &str, cmd: Cmd| {
         assert_eq!(cmd.run_within(PATIENT).ok(), format!("pulled {name}\n"), "{what}");
         lab.ok(&["image", "rm", &name]);
@@ -182,7 +185,8 @@ fn helper(lab: &Lab, name: &str, script: &str) -> String {
     let dir = lab.mp.file("helpers");
     fs::create_dir_all(&dir).expect("make a directory");
     let path = dir.join(format!("docker-credential-{name}"));
-    fs::write(&path, format!("#!/bin/sh\nread server\necho \"$1 $server\" >>{}/asked\n{script}\n", dir.display())).expect("write a helper");
+    fs::write(&path, format!("#!/bin/sh\nread server\necho \"$1 $server\" >>{}/asked\n{script}\n", dir.display()))
+        .expect("write a helper");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
     format!("{}:{}", dir.display(), std::env::var("PATH").expect("a PATH"))
 }
@@ -200,7 +204,8 @@ fn helpers_are_asked() {
         fs::write(&file, config.to_string()).expect("write a file");
         lab.cmd(&["-v", "-v", "image", "pull", "--authfile", text(&file), &name]).env("PATH", &*path).run_within(PATIENT)
     };
-    for config in [json!({ "credHelpers": { &host: "good" } }), json!({ "credsStore": "good" }), json!({ "credsStore": "bad", "credHelpers": { &host: "good" } })] {
+    for config in [json!({ "credHelpers": { &host: "good" } }), json!({ "credsStore": "good" }),
+        json!({ "credsStore": "bad", "credHelpers": { &host: "good" } })] {
         let output = pull(config.clone());
         assert!(!output.stderr.contains(PASSWORD) && !output.stderr.contains(BASIC), "{output}");
         assert_eq!(output.clone().ok(), format!("pulled {name}\n"), "{config:#}");
@@ -208,7 +213,8 @@ fn helpers_are_asked() {
     }
     let asked = fs::read_to_string(lab.mp.file("helpers").join("asked")).expect("read");
     assert!(asked.lines().all(|line| line == format!("get {host}")), "{asked}");
-    for (helper, word) in [("bad", "the keyring is locked"), ("mute", "docker-credential-mute"), ("absent", "docker-credential-absent"), ("../x", "../x")] {
+    for (helper, word) in [("bad", "the keyring is locked"), ("mute", "docker-credential-mute"),
+        ("absent", "docker-credential-absent"), ("../x", "../x")] {
         let said = pull(json!({ "credHelpers": { &host: helper } })).fails(125);
         assert!(said.contains(word), "{helper}: {said}");
     }
@@ -228,7 +234,9 @@ fn secret(name: &str, registry: &str) -> Value {
 #[test]
 fn pull_secrets_of_a_manifest_are_used() {
     let Some((lab, name)) = locked() else { return };
-    let pod = with(once("p", &name, None), json!({ "spec": { "imagePullSecrets": [{ "name": "none-of-it" }, { "name": "pull" }] } }));
+    let pod = with(once("p", &name, None), json!({
+        "spec": { "imagePullSecrets": [{ "name": "none-of-it" }, { "name": "pull" }] },
+    }));
     let manifest = |documents: &[&Value]| {
         let text: Vec<String> = documents.iter().map(ToString::to_string).collect();
         lab.mp.manifest("p.yaml", &text.join("\n---\n"))
@@ -272,7 +280,8 @@ fn credentials_are_not_told() {
     let file = lab.mp.file("auth.json");
     fs::write(&file, auths(&lab.registry.address()).to_string()).expect("write a file");
     let missing = lab.registry.name("missing:1");
-    for (args, code) in [(["image", "pull", &*name], 0), (["image", "pull", &missing], 125), (["image", "pull", "127.0.0.1:1/x:1"], 125)] {
+    for (args, code) in [(["image", "pull", &*name], 0), (["image", "pull", &missing], 125),
+        (["image", "pull", "127.0.0.1:1/x:1"], 125)] {
         for format in ["text", "json"] {
             let cmd = lab.cmd(&["-v", "-v", "--log-format", format]).args(args).arg("--authfile").arg(&file);
             let output = cmd.env("RUST_LOG", "trace").run_within(PATIENT);
@@ -293,11 +302,13 @@ fn tokens_are_fetched_and_used() {
     let written = lab.registry.fill(&blob_image("token", &[500, 600]), "team/guarded:1");
     let proxy = Proxy::before(lab.registry.socket(), Vec::new());
     lab.settings(&insecure(&proxy.address()));
-    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"registry.test\",scope=\"repository:team/guarded:pull\"", proxy.address());
+    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"registry.test\",scope=\"repository:team/guarded:pull\"",
+        proxy.address());
     let json = vec![("Content-Type", "application/json".to_owned())];
     let token = json!({ "token": TOKEN, "expires_in": 300 }).to_string().into_bytes();
     let denied = json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "no" }] }).to_string().into_bytes();
-    let guard = Rule::on("/v2/", Act::Answer(401, vec![("WWW-Authenticate", challenge)], denied.clone())).unless_authorized(&format!("Bearer {TOKEN}"));
+    let guard = Rule::on("/v2/", Act::Answer(401, vec![("WWW-Authenticate", challenge)], denied.clone()))
+        .unless_authorized(&format!("Bearer {TOKEN}"));
     proxy.rules(vec![Rule::on("/token", Act::Answer(200, json.clone(), token.clone())), guard.clone()]);
     let name = format!("{}/team/guarded:1", proxy.address());
     let output = lab.run(&["-v", "-v", "image", "pull", "-q", &name]);
@@ -305,7 +316,8 @@ fn tokens_are_fetched_and_used() {
     assert_eq!(output.ok().trim(), written.id);
     let asked: Vec<_> = proxy.seen().into_iter().filter(|seen| seen.path.starts_with("/token")).collect();
     assert_eq!(asked.len(), 1, "one token for all: {asked:#?}");
-    assert!(asked[0].path.contains("service=registry.test") && asked[0].path.contains("team") && asked[0].authorization.is_none(), "{asked:#?}");
+    assert!(asked[0].path.contains("service=registry.test") && asked[0].path.contains("team"), "{asked:#?}");
+    assert_eq!(asked[0].authorization, None);
 
     // Who has credentials gives them to the server of tokens, and to nobody else.
     let file = lab.mp.file("auth.json");
@@ -317,7 +329,8 @@ fn tokens_are_fetched_and_used() {
     proxy.rules(vec![closed.clone(), Rule::on("/token", Act::Answer(200, json, token)), guard.clone()]);
     lab.ok(&["image", "pull", "--authfile", text(&file), &name]);
     let to_registry = |authorization: &Option<String>| authorization.as_ref().is_none_or(|value| value.starts_with("Bearer "));
-    assert!(proxy.seen().iter().all(|seen| seen.path.starts_with("/token") || to_registry(&seen.authorization)), "{:#?}", proxy.seen());
+    assert!(proxy.seen().iter().all(|seen| seen.path.starts_with("/token") || to_registry(&seen.authorization)), "{:#?}",
+        proxy.seen());
     lab.ok(&["image", "rm", &name]);
     lab.refused(&["image", "pull", &name], &["minipod image login"]);
     assert_secret(&lab.mp, &[TOKEN, BASIC]);

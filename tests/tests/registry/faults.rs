@@ -35,7 +35,8 @@ fn what_passes_is_tried_again() {
         proxy.rules(vec![rule.clone().times(1)]);
         let output = lab.run(&["image", "pull", "-q", &name]);
         assert_eq!(output.clone().ok().trim(), written.id, "{rule:?}: {output}");
-        let asked = [layer, "/manifests/", &*written.id].map(|path| proxy.seen().iter().filter(|seen| seen.path.contains(path)).count());
+        let asked = [layer, "/manifests/", &*written.id]
+            .map(|path| proxy.seen().iter().filter(|seen| seen.path.contains(path)).count());
         assert!(asked.iter().any(|times| *times > 1), "{rule:?} was met: {:#?}", proxy.seen());
         lab.ok(&["image", "rm", &name]);
     }
@@ -88,17 +89,21 @@ fn what_stays_wrong_is_told_and_leaves_the_store_alone() {
     let other = blob_image("other", &[300]);
     let manifest = lab.registry.fill(&other, "other:1").manifest;
     let other = lab.registry.manifest_bytes("other", &manifest);
-    let oci = |bytes: Vec<u8>| Act::Answer(200, vec![("Content-Type", "application/vnd.oci.image.manifest.v1+json".into())], bytes);
+    let oci = |bytes: Vec<u8>| Act::Answer(200, vec![("Content-Type", "application/vnd.oci.image.manifest.v1+json".into())],
+        bytes);
     let cases: Vec<(&str, Vec<Rule>, Vec<String>)> = vec![
-        ("401", all("/v2/", Act::Answer(401, vec![("WWW-Authenticate", "Basic realm=\"x\"".into())], Vec::new())), vec!["minipod image login".into()]),
+        ("401", all("/v2/", Act::Answer(401, vec![("WWW-Authenticate", "Basic realm=\"x\"".into())], Vec::new())),
+            vec!["minipod image login".into()]),
         ("403", all("/manifests/", Act::status(403)), vec!["403|denied|forbidden|may not".into()]),
         ("403 for a layer", all(layer, Act::status(403)), vec!["403|denied|forbidden|may not".into()]),
         ("404", all("/manifests/", Act::status(404)), vec!["not found|no such|has no".into()]),
         ("404 for a layer", all(layer, Act::status(404)), vec![short(layer)]),
         ("429", all("/manifests/", Act::too_many(86_400)), vec!["429|too many|rate".into(), "86400|24|hour|day".into()]),
         ("500", all("/manifests/", Act::status(500)), vec!["500".into()]),
-        ("no registry", all("/v2/", Act::Answer(200, vec![("Content-Type", "text/html".into())], b"<html>hello</html>".to_vec())), Vec::new()),
-        ("a login page", all("/v2/", Act::Answer(302, vec![("Location", "http://127.0.0.1:1/login".into())], Vec::new())), Vec::new()),
+        ("no registry", all("/v2/", Act::Answer(200, vec![("Content-Type", "text/html".into())],
+            b"<html>hello</html>".to_vec())), Vec::new()),
+        ("a login page", all("/v2/", Act::Answer(302, vec![("Location", "http://127.0.0.1:1/login".into())], Vec::new())),
+            Vec::new()),
         ("a loop", all("/v2/", Act::Answer(307, vec![("Location", "/v2/loop".into())], Vec::new())), Vec::new()),
         ("wrong digest", all(layer, Act::Damage(2_000_000)), vec![short(layer), "digest|damaged|sha256".into()]),
         ("wrong digest of the configuration", all(&written.id, Act::Damage(5)), vec![short(&written.id)]),
@@ -106,7 +111,8 @@ fn what_stays_wrong_is_told_and_leaves_the_store_alone() {
         ("reset", all(layer, Act::Reset(1000)), vec![short(layer), "reset".into()]),
         ("not JSON", all("/manifests/", oci(b"{\"schemaVersion\": 2,".to_vec())), Vec::new()),
         ("an endless manifest", all("/manifests/", oci(vec![b' '; 30_000_000])), vec!["bytes|large|MiB|MB".into()]),
-        ("schema 1", all("/manifests/", Act::Answer(200, vec![("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws".into())],
+        ("schema 1", all("/manifests/", Act::Answer(200,
+            vec![("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws".into())],
             b"{\"schemaVersion\":1}".to_vec())), vec!["schema 1|v1".into()]),
     ];
     let mut said = BTreeSet::new();
@@ -131,12 +137,15 @@ fn what_stays_wrong_is_told_and_leaves_the_store_alone() {
 #[test]
 fn a_servers_words_move_no_cursor() {
     let Some((lab, proxy, _written, name)) = spoilt() else { return };
-    let error = b"{\"errors\":[{\"code\":\"DENIED\",\"message\":\"pay \x1b[2J\x07\\u001b[31m first\\nminipod: all is well\"}]}".to_vec();
+    let message = "pay \x1b[2J\x07\\u001b[31m first\\nminipod: all is well";
+    let error = format!("{{\"errors\":[{{\"code\":\"DENIED\",\"message\":\"{message}\"}}]}}").into_bytes();
     for status in [403, 404, 500] {
-        proxy.rules(vec![Rule::on("/manifests/", Act::Answer(status, vec![("Content-Type", "application/json".into())], error.clone()))]);
+        proxy.rules(vec![Rule::on("/manifests/", Act::Answer(status, vec![("Content-Type", "application/json".into())],
+            error.clone()))]);
         lab.refused(&["image", "pull", &name], &[]);
     }
-    proxy.rules(vec![Rule::on("/v2/", Act::Answer(401, vec![("WWW-Authenticate", "Bearer realm=\"ht tp://\x1b[2J\",service=\"".into())], Vec::new()))]);
+    proxy.rules(vec![Rule::on("/v2/", Act::Answer(401,
+        vec![("WWW-Authenticate", "Bearer realm=\"ht tp://\x1b[2J\",service=\"".into())], Vec::new()))]);
     lab.refused(&["image", "pull", &name], &[]);
 }
 
@@ -151,7 +160,8 @@ fn nobody_answers() {
     let refused = lab.refused(&["image", "pull", &format!("{closed}/app:1")], &[&closed, "refused"]);
     // The resolvers of the machine cannot be reached from here: the kernel says so at once.
     let halves = ["0.0.0.0/1", "128.0.0.0/1"];
-    let routes = |verb: &str| halves.iter().for_each(|half| drop(Cmd::new("ip").args(["route", verb, "unreachable", half]).run().ok()));
+    let routes = |verb: &str| halves.iter().for_each(
+        |half| drop(Cmd::new("ip").args(["route", verb, "unreachable", half]).run().ok()));
     routes("add");
     let output = lab.run(&["image", "pull", "nonexistent.invalid/app:1"]);
     let unreachable = lab.run(&["image", "pull", "192.0.2.1:5000/app:1"]);

@@ -7,7 +7,8 @@ use crate::{Lab, blob_image, once, printed, program};
 
 /// What there is beside the image inside minipod.
 fn names(lab: &Lab) -> Vec<String> {
-    lab.ok(&["image", "ls", "-o", "name"]).lines().filter(|name| !name.starts_with("minipod.local/")).map(ToOwned::to_owned).collect()
+    let listed = lab.ok(&["image", "ls", "-o", "name"]);
+    listed.lines().filter(|name| !name.starts_with("minipod.local/")).map(ToOwned::to_owned).collect()
 }
 
 fn layers(lab: &Lab) -> usize {
@@ -147,7 +148,8 @@ fn a_saved_image_is_an_image_for_others_and_for_us() {
     let path = archive.to_str().expect("UTF-8");
     lab.ok(&["image", "save", "-o", path, &name, &second]);
     for name in [&name, &second] {
-        let inspected = ["oci-archive", "docker-archive"].map(|kind| Cmd::new("skopeo").args(["inspect", &format!("{kind}:{path}:{name}")]).run());
+        let inspected = ["oci-archive", "docker-archive"]
+            .map(|kind| Cmd::new("skopeo").args(["inspect", &format!("{kind}:{path}:{name}")]).run());
         let one = inspected.iter().find(|output| output.code() == 0);
         let one = one.unwrap_or_else(|| panic!("{} {}", inspected[0], inspected[1]));
         let one: Value = serde_json::from_str(&one.stdout).expect("skopeo prints JSON");
@@ -165,7 +167,8 @@ fn a_saved_image_is_an_image_for_others_and_for_us() {
     // A file that is there, and one that cannot be written.
     lab.ok(&["image", "save", "-o", path, &name]);
     lab.refused(&["image", "save", "-o", "/nonexistent/x.tar", &name], &["/nonexistent/x.tar"]);
-    lab.refused(&["image", "save", "-o", lab.mp.file("none.tar").to_str().expect("UTF-8"), "absent:1"], &["absent:1", "not found"]);
+    lab.refused(&["image", "save", "-o", lab.mp.file("none.tar").to_str().expect("UTF-8"), "absent:1"],
+        &["absent:1", "not found"]);
     assert!(!lab.mp.file("none.tar").exists(), "no half archive");
 }
 
@@ -177,7 +180,8 @@ fn the_configuration_of_an_image_is_honoured() {
     image.config["StopSignal"] = json!("SIGUSR1");
     image.config["Volumes"] = json!({ "/scratch": {} });
     image.config["Labels"] = json!({ "a.label": "of the image" });
-    image.config["Cmd"] = json!(["trap 'echo stopped; exit 3' USR1; echo ready >/scratch/x; echo begun; while true; do busybox sleep 0.1; done"]);
+    let script = "trap 'echo stopped; exit 3' USR1; echo >/scratch/x; echo begun; while true; do busybox sleep 0.1; done";
+    image.config["Cmd"] = json!([script]);
     image.layers[0].push(testkit::Entry::Dir("scratch".into()));
     lab.registry.fill(&image, "configured:1");
     let name = lab.registry.name("configured:1");
@@ -185,7 +189,9 @@ fn the_configuration_of_an_image_is_honoured() {
         lab.pull(&name);
         lab.ok(&["image", "inspect", &name]).contains("of the image")
     });
-    let manifest = with(once("p", &name, None), json!({ "spec": { "terminationGracePeriodSeconds": 20, "securityContext": { "runAsUser": 0 } } }));
+    let manifest = with(once("p", &name, None), json!({
+        "spec": { "terminationGracePeriodSeconds": 20, "securityContext": { "runAsUser": 0 } },
+    }));
     let path = lab.mp.manifest("p.json", &manifest.to_string());
     lab.ok(&["run", "-d", &path]);
     let log = || lab.ok(&["logs", "-c", "c", "p"]);

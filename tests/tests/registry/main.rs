@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use testkit::process::Process;
-use testkit::{Access, Cmd, Entry, Image, LIMIT, Minipod, Output, Proxy, Registry, Rule, Running, contents, docker_archive, eventually, installed, pod, with};
+use testkit::{Access, Cmd, Entry, Image, LIMIT, Minipod, Output, Proxy, Registry, Rule, Running, contents, docker_archive,
+    eventually, installed, pod, with};
 
 /// What must not reach from the machine's users into a test.
 const FOREIGN: [&str; 4] = ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_CONFIG_HOME", "MINIPOD_REGISTRIES"];
@@ -176,7 +177,8 @@ pub(crate) fn program(word: &str) -> Option<Image> {
             vec![Entry::text("data/.wh.removed", ""), Entry::text("data/word", word)],
         ],
         config: json!({
-            "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["busybox cat /data/word; echo; pwd; echo $FROM_IMAGE; busybox id -u; busybox ls /data"],
+            "Entrypoint": ["/bin/sh", "-c"],
+            "Cmd": ["busybox cat /data/word; echo; pwd; echo $FROM_IMAGE; busybox id -u; busybox ls /data"],
             "Env": ["PATH=/bin", "FROM_IMAGE=yes"], "WorkingDir": "/work", "User": "worker",
         }),
     })
@@ -203,5 +205,6 @@ pub(crate) fn blob_image(seed: &str, sizes: &[usize]) -> Image {
         let bytes = std::iter::repeat_with(|| random.u8(..)).take(*size).collect();
         vec![Entry::Dir("data".into()), Entry::File(format!("data/{n}"), bytes, 0o644)]
     };
-    Image { reference: String::new(), layers: sizes.iter().enumerate().map(&mut layer).collect(), config: json!({ "Cmd": ["/none"] }) }
+    Image { reference: String::new(), layers: sizes.iter().enumerate().map(&mut layer).collect(),
+        config: json!({ "Cmd": ["/none"] }) }
 }

@@ -52,7 +52,8 @@ fn a_tag_that_is_not_given_is_latest() {
 #[test]
 fn short_names_belong_to_docker_hub() {
     let Some(lab) = Lab::new() else { return };
-    lab.settings(&format!("[[registry]]\nprefix = \"docker.io\"\nlocation = \"{}/hub\"\ninsecure = true\n", lab.registry.address()));
+    lab.settings(&format!("[[registry]]\nprefix = \"docker.io\"\nlocation = \"{}/hub\"\ninsecure = true\n",
+        lab.registry.address()));
     let Some(image) = program("hub") else { return };
     lab.registry.fill(&image, "hub/library/web:1");
     for name in ["web:1", "library/web:1", "docker.io/web:1", "docker.io/library/web:1", "index.docker.io/library/web:1"] {
@@ -91,10 +92,12 @@ fn manifests_as_docker_writes_them() {
         "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json",
         "manifests": [{
             "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "digest": digest,
-            "size": lab.registry.manifest_bytes("docker", "1").len(), "platform": { "os": "linux", "architecture": architecture() },
+            "size": lab.registry.manifest_bytes("docker", "1").len(),
+            "platform": { "os": "linux", "architecture": architecture() },
         }],
     });
-    lab.registry.put_manifest("docker", "list", "application/vnd.docker.distribution.manifest.list.v2+json", list.to_string().as_bytes());
+    let kind = list["mediaType"].as_str().expect("a type");
+    lab.registry.put_manifest("docker", "list", kind, list.to_string().as_bytes());
     let name = lab.registry.name("docker:list");
     lab.pull(&name);
     assert_eq!(lab.foreground(&once("p", &name, Some("Never"))).stdout, printed("schema 2"));
@@ -107,8 +110,8 @@ fn an_index_has_one_for_this_machine_and_for_others_when_asked() {
     let v7 = Form { architecture: "arm".into(), variant: Some("v7".into()), ..Form::default() };
     let v6 = Form { variant: Some("v6".into()), ..v7.clone() };
     let images = [
-        (blob_image("foreign", &[300]), for_architecture(FOREIGN)), (blob_image("v6", &[300]), v6), (blob_image("v7", &[300]), v7),
-        (image, Form::default()),
+        (blob_image("foreign", &[300]), for_architecture(FOREIGN)), (blob_image("v6", &[300]), v6),
+        (blob_image("v7", &[300]), v7), (image, Form::default()),
     ];
     let index = lab.registry.fill_index(&images, "many:1");
     let name = lab.registry.name("many:1");

@@ -125,12 +125,16 @@ fn images_of_a_manifest_are_pulled_side_by_side_before_any_pod() {
     let image = |container: &str, image: &str| json!({ "name": container, "image": name(image) });
     let never = json!({ "spec": { "restartPolicy": "Never" } });
     let pods = [
-        with(pod("a", &[image("c", "one"), image("d", "two")]), with(never.clone(), json!({ "spec": { "initContainers": [image("i", "three")] } }))),
+        with(pod("a", &[image("c", "one"), image("d", "two")]),
+            with(never.clone(), json!({ "spec": { "initContainers": [image("i", "three")] } }))),
         with(pod("b", &[image("c", "one")]), never),
     ];
     let path = manifest(&lab, &pods);
     // Blobs of all three are asked for, while none comes.
-    let running = words.iter().fold(lab.cmd(&["run", &path]).spawn(), |running, word| reaches(running, &proxy, &format!("/{word}/blobs/"), 0));
+    let mut running = lab.cmd(&["run", &path]).spawn();
+    for word in words {
+        running = reaches(running, &proxy, &format!("/{word}/blobs/"), 0);
+    }
     assert_nothing_began(&lab);
     proxy.release();
     let output = running.finish(PATIENT);
@@ -138,7 +142,8 @@ fn images_of_a_manifest_are_pulled_side_by_side_before_any_pod() {
     for line in ["[a/i] three", "[a/c] one", "[a/d] two", "[b/c] one"] {
         assert!(printed.lines().any(|other| other == line), "{line}: {output}");
     }
-    let mut paths: Vec<String> = proxy.seen().into_iter().filter(|seen| seen.path.contains("/blobs/")).map(|seen| seen.path).collect();
+    let blobs = proxy.seen().into_iter().filter(|seen| seen.path.contains("/blobs/"));
+    let mut paths: Vec<String> = blobs.map(|seen| seen.path).collect();
     let asked = paths.len();
     paths.sort();
     paths.dedup();
@@ -170,15 +175,18 @@ fn image_volumes_are_pulled_too() {
     let Some((lab, proxy, name)) = counted() else { return };
     lab.registry.fill(&blob_image("volume", &[2000]), "volume:1");
     let reference = format!("{}/volume:1", proxy.address());
-    let mount = json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }], "image": name, "args": ["busybox wc -c </v/data/0"] });
-    let volume = json!({ "spec": { "restartPolicy": "Never", "volumes": [{ "name": "v", "image": { "reference": reference, "pullPolicy": "IfNotPresent" } }] } });
+    let mount = json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }], "image": name,
+        "args": ["busybox wc -c </v/data/0"] });
+    let volume = json!({ "spec": { "restartPolicy": "Never",
+        "volumes": [{ "name": "v", "image": { "reference": reference, "pullPolicy": "IfNotPresent" } }] } });
     let manifest = with(pod("p", &[with(json!({ "name": "c" }), mount)]), volume);
     let output = lab.foreground(&manifest);
     assert_eq!(output.stdout, "[c] 2000\n", "{output}");
     proxy.forget();
     assert_eq!(lab.foreground(&manifest).stdout, "[c] 2000\n");
     assert!(proxy.seen().is_empty(), "{:#?}", proxy.seen());
-    let absent = with(manifest, json!({ "spec": { "volumes": [{ "name": "v", "image": { "reference": format!("{}/no:1", proxy.address()), "pullPolicy": "Never" } }] } }));
+    let absent = with(manifest, json!({ "spec": { "volumes": [{ "name": "v",
+        "image": { "reference": format!("{}/no:1", proxy.address()), "pullPolicy": "Never" } }] } }));
     let path = lab.mp.manifest("p.json", &absent.to_string());
     lab.refused(&["run", &path], &["no:1", "Never"]);
 }

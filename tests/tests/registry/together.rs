@@ -1,6 +1,7 @@
 //! Several at once, and some that are killed.
 
 use std::fs;
+use std::path::PathBuf;
 
 use testkit::process::Process;
 use testkit::{Act, Cmd, LIMIT, Proxy, Rule, Running, eventually};
@@ -13,7 +14,7 @@ const SIZE: usize = 2_000_000;
 /// Returns once a process has opened a lock of the store: whatever it waits for or has, it is on its way.
 fn at_the_store(lab: &Lab, running: &Running) {
     let (store, fds) = (lab.mp.root().join("lib/images"), format!("/proc/{}/fd", running.pid()));
-    let lock = |path: std::path::PathBuf| path.starts_with(&store) && path.extension().is_some_and(|extension| extension == "lock");
+    let lock = |path: PathBuf| path.starts_with(&store) && path.extension().is_some_and(|extension| extension == "lock");
     eventually(LIMIT, "it opens a lock of the store", || {
         let mut links = fs::read_dir(&fds).ok()?.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
         links.any(lock).then_some(())
@@ -115,7 +116,9 @@ fn a_killed_pull_leaves_nothing_that_gc_does_not_find() {
     let name = format!("{}/killed:1", proxy.address());
     let (second, third) = (&*written.layers[1], &*written.layers[2]);
     let before = lab.store();
-    for (path, bytes) in [("/manifests/", 0), (&*written.id, 0), (second, 0), (second, 1_000_000), (third, 1_000_000), (third, 2_000_000)] {
+    for (path, bytes) in [
+        ("/manifests/", 0), (&*written.id, 0), (second, 0), (second, 1_000_000), (third, 1_000_000), (third, 2_000_000),
+    ] {
         proxy.forget();
         proxy.rules(vec![Rule::on(path, Act::Stall(bytes))]);
         let running = reaches(pull(&lab, &name), &proxy, path, bytes);

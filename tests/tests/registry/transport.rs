@@ -50,11 +50,13 @@ fn an_unknown_authority_is_not_believed_unless_told() {
 
     // Another authority of the same name, and a file that is none.
     let Some(other) = Authority::new(lab.mp.file("others")) else { return };
-    for (ca, word) in [(other.pem(), "certificate"), (lab.mp.file("home"), "home"), (authority.pem().with_extension("key"), "ca.key")] {
+    for (ca, word) in [(other.pem(), "certificate"), (lab.mp.file("home"), "home"),
+        (authority.pem().with_extension("key"), "ca.key")] {
         lab.settings(&format!("[[registry]]\nlocation = \"{}\"\nca = \"{}\"\n", lab.registry.address(), ca.display()));
         lab.ok(&["image", "rm", &name]);
         lab.refused(&["image", "pull", &name], &[word]);
-        assert_eq!(lab.run(&["image", "pull", "--tls-verify=false", &name]).code() == 0, word == "certificate", "what cannot be read is told all the same");
+        assert_eq!(lab.run(&["image", "pull", "--tls-verify=false", &name]).code() == 0, word == "certificate",
+            "what cannot be read is told all the same");
         if word != "certificate" {
             lab.settings("");
             lab.ok(&["image", "pull", "--tls-verify=false", &name]);
@@ -87,7 +89,8 @@ fn mirrors_are_asked_first_and_the_registry_last() {
     let Some(lab) = Lab::new() else { return };
     let (mirror, origin) = (Proxy::before(lab.registry.socket(), Vec::new()), Proxy::before(lab.registry.socket(), Vec::new()));
     let settings = |mirrors: &[String]| {
-        let mut toml = format!("[[registry]]\nprefix = \"registry.test\"\nlocation = \"{}/origin\"\ninsecure = true\n", origin.address());
+        let mut toml = format!("[[registry]]\nprefix = \"registry.test\"\nlocation = \"{}/origin\"\ninsecure = true\n",
+            origin.address());
         for location in mirrors {
             toml += &format!("[[registry.mirror]]\nlocation = \"{location}\"\ninsecure = true\n");
         }
@@ -101,8 +104,10 @@ fn mirrors_are_asked_first_and_the_registry_last() {
         listener.local_addr().expect("an address").to_string()
     };
     settings(&[format!("{nobody}/copy"), format!("{}/copy", mirror.address())]);
-    assert_eq!(lab.pull("registry.test/mirrored:1"), "pulled registry.test/mirrored:1\n", "the name is the user's, not the mirror's");
-    assert!(mirror.count("GET", "/v2/copy/mirrored/blobs/") == 2 && origin.seen().is_empty(), "{:#?} {:#?}", mirror.seen(), origin.seen());
+    assert_eq!(lab.pull("registry.test/mirrored:1"), "pulled registry.test/mirrored:1\n",
+        "the name is the user's, not the mirror's");
+    assert!(mirror.count("GET", "/v2/copy/mirrored/blobs/") == 2 && origin.seen().is_empty(), "{:#?} {:#?}", mirror.seen(),
+        origin.seen());
 
     lab.pull("registry.test/only:1");
     assert!(origin.count("GET", "/v2/origin/only/blobs/") == 2, "{:#?}", origin.seen());
@@ -122,7 +127,8 @@ fn what_is_blocked_is_not_asked() {
     lab.begin();
     let proxy = Proxy::before(lab.registry.socket(), Vec::new());
     let address = proxy.address();
-    lab.settings(&(insecure(&address) + &format!("[[registry]]\nprefix = \"{address}/bad\"\nlocation = \"{address}/bad\"\nblocked = true\n")));
+    let blocked = format!("[[registry]]\nprefix = \"{address}/bad\"\nlocation = \"{address}/bad\"\nblocked = true\n");
+    lab.settings(&(insecure(&address) + &blocked));
     lab.registry.fill(&blob_image("bad", &[500]), "bad/app:1");
     lab.registry.fill(&blob_image("bad", &[500]), "badly/app:1");
     let name = format!("{address}/bad/app:1");
@@ -139,7 +145,8 @@ fn settings_with_mistakes_are_refused_with_their_place() {
     lab.begin();
     let name = lab.registry.name("begin:1");
     for (toml, word) in [
-        ("[[registry]\n", "registries.toml"), ("[[registry]]\nlocation = 5\n", "location"), ("[[registry]]\nlocation = \"a b\"\n", "a b"),
+        ("[[registry]\n", "registries.toml"), ("[[registry]]\nlocation = 5\n", "location"),
+        ("[[registry]]\nlocation = \"a b\"\n", "a b"),
         ("[[registry]]\nlocation = \"x.test\"\nunsecure = true\n", "unsecure"), ("[[registry]]\ninsecure = true\n", "location"),
     ] {
         lab.settings(toml);
