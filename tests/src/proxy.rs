@@ -7,7 +7,7 @@
 //! One connection a request: whatever breaks it breaks no other.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -216,7 +216,11 @@ impl Shared {
     fn serve(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut from = BufReader::new(stream.try_clone()?);
-        let Some(request) = Head::read(&mut from)? else { return Ok(()) };
+        let request = match Head::read(&mut from) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(_) => return refuse(&stream, from), // most likely TLS
+        };
         let mut body = vec![0; usize::try_from(request.length().unwrap_or(0)).map_err(io::Error::other)?];
         from.read_exact(&mut body)?;
         let (act, number) = self.note(&request);
@@ -308,6 +312,14 @@ fn write_head<'a>(mut to: &TcpStream, head: &Head, more: impl IntoIterator<Item 
         text += &format!("{name}: {value}\r\n");
     }
     to.write_all((text + "Connection: close\r\n\r\n").as_bytes())
+}
+
+/// What a server of plain HTTP says to a client that begins with something else. The rest is read, lest the kernel reset
+/// the connection before the client has the answer.
+fn refuse(mut to: &TcpStream, mut from: impl Read) -> io::Result<()> {
+    to.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request")?;
+    to.shutdown(Shutdown::Write)?;
+    io::copy(&mut from, &mut io::sink()).map(drop)
 }
 
 fn reason(status: u16) -> &'static str {

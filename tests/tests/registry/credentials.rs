@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use testkit::{Access, Act, Cmd, Minipod, Output, PASSWORD, Proxy, Rule, USER, walk, with};
 
-use crate::{Lab, PATIENT, blob_image, insecure, once, printed, program};
+use crate::{Lab, PATIENT, blob_image, has, insecure, once, printed, program};
 
 /// `USER:PASSWORD` as the header and the files have it.
 const BASIC: &str = "bWluaXBvZC10ZXN0ZXI6b25seS10aGUtdGVzdC1rbm93cw==";
@@ -244,7 +244,8 @@ fn pull_secrets_of_a_manifest_are_used() {
     let other = secret("none-of-it", "other.test");
     let good = secret("pull", &lab.registry.address());
     let output = lab.run(&["run", &manifest(&[&secret("pull", "other.test"), &other, &pod])]);
-    assert!(output.clone().fails(125).contains("imagePullSecrets"), "it says what would help: {output}");
+    let said = output.clone().fails(125);
+    assert!(has(&said, "imagePullSecrets|minipod image login"), "it says what would help: {output}");
     let output = lab.run(&["-v", "-v", "run", &manifest(&[&good, &other, &pod])]);
     assert!(!output.stderr.contains(PASSWORD) && !output.stderr.contains(BASIC), "{output}");
     assert_eq!(output.ok(), printed("let in"));

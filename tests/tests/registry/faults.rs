@@ -98,7 +98,7 @@ fn what_stays_wrong_is_told_and_leaves_the_store_alone() {
         ("403 for a layer", all(layer, Act::status(403)), vec!["403|denied|forbidden|may not".into()]),
         ("404", all("/manifests/", Act::status(404)), vec!["not found|no such|has no".into()]),
         ("404 for a layer", all(layer, Act::status(404)), vec![short(layer)]),
-        ("429", all("/manifests/", Act::too_many(86_400)), vec!["429|too many|rate".into(), "86400|24|hour|day".into()]),
+        ("429", all("/manifests/", Act::too_many(86_400)), vec!["429|too many".into(), "86400|24 h|1 day".into()]),
         ("500", all("/manifests/", Act::status(500)), vec!["500".into()]),
         ("no registry", all("/v2/", Act::Answer(200, vec![("Content-Type", "text/html".into())],
             b"<html>hello</html>".to_vec())), Vec::new()),
@@ -108,7 +108,7 @@ fn what_stays_wrong_is_told_and_leaves_the_store_alone() {
         ("wrong digest", all(layer, Act::Damage(2_000_000)), vec![short(layer), "digest|damaged|sha256".into()]),
         ("wrong digest of the configuration", all(&written.id, Act::Damage(5)), vec![short(&written.id)]),
         ("truncated", all(layer, Act::Truncate(1000)), vec![short(layer), "of|bytes|ended|short".into()]),
-        ("reset", all(layer, Act::Reset(1000)), vec![short(layer), "reset".into()]),
+        ("reset", all(layer, Act::Reset(1000)), vec![short(layer), "reset|broke|interrupted".into()]),
         ("not JSON", all("/manifests/", oci(b"{\"schemaVersion\": 2,".to_vec())), Vec::new()),
         ("an endless manifest", all("/manifests/", oci(vec![b' '; 30_000_000])), vec!["bytes|large|MiB|MB".into()]),
         ("schema 1", all("/manifests/", Act::Answer(200,
@@ -157,7 +157,7 @@ fn nobody_answers() {
     let closed = listener.local_addr().expect("an address").to_string();
     drop(listener);
     lab.settings(&insecure(&closed));
-    let refused = lab.refused(&["image", "pull", &format!("{closed}/app:1")], &[&closed, "refused"]);
+    let refused = lab.refused(&["image", "pull", &format!("{closed}/app:1")], &[&closed, "refuse"]);
     // The resolvers of the machine cannot be reached from here: the kernel says so at once.
     let halves = ["0.0.0.0/1", "128.0.0.0/1"];
     let routes = |verb: &str| halves.iter().for_each(
@@ -167,9 +167,9 @@ fn nobody_answers() {
     let unreachable = lab.run(&["image", "pull", "192.0.2.1:5000/app:1"]);
     routes("del");
     let (unknown, unreachable) = (output.fails(125), unreachable.fails(125));
-    assert!(unknown.contains("nonexistent.invalid") && has(&unknown, "resolve|lookup|look up|name|find|address"), "{unknown}");
-    assert!(unreachable.contains("192.0.2.1:5000") && has(&unreachable, "unreachable|no route"), "{unreachable}");
-    assert!(!refused.contains("resolve"));
+    assert!(unknown.contains("nonexistent.invalid") && has(&unknown, "no host|resolve|look up"), "{unknown}");
+    assert!(unreachable.contains("192.0.2.1:5000") && has(&unreachable, "unreachable|no route|cannot connect"), "{unreachable}");
+    assert_ne!(refused, unknown);
 }
 
 #[test]

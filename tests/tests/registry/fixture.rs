@@ -99,6 +99,8 @@ fn the_proxy_spoils_what_it_is_told_to() {
         assert!(proxy.count("GET", "/manifests/") > 0 && proxy.count("GET", layer) == 0, "{status}: {said}");
     }
     let _said = copies(vec![Rule::on(layer, Act::Delay(Duration::from_millis(1)))]).ok();
+    let https = lab.registry.skopeo("inspect").arg(format!("docker://{name}")).run().fails(1);
+    assert!(https.contains("server gave HTTP response to HTTPS client"), "{https}");
     let _either = copies(vec![Rule::on("/manifests/", Act::too_many(1)).times(1)]); // skopeo may try again or not
     assert!(proxy.count("GET", "/manifests/") >= 1);
 

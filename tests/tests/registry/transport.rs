@@ -2,7 +2,7 @@
 
 use testkit::{Access, Authority, Minipod, Proxy};
 
-use crate::{Lab, blob_image, insecure, once, printed, program};
+use crate::{Lab, assert_same_store, blob_image, insecure, once, printed, program};
 
 /// A registry with a certificate, that no settings speak of.
 fn https() -> Option<(Lab, Authority)> {
@@ -47,20 +47,14 @@ fn an_unknown_authority_is_not_believed_unless_told() {
     let said = lab.run(&["run", &manifest]).fails(125);
     assert!(said.contains("certificate"), "{said}");
     assert_eq!(lab.ok(&["run", "--tls-verify=false", &manifest]), printed("tls"));
+    lab.ok(&["image", "rm", &name]);
 
     // Another authority of the same name, and a file that is none.
     let Some(other) = Authority::new(lab.mp.file("others")) else { return };
     for (ca, word) in [(other.pem(), "certificate"), (lab.mp.file("home"), "home"),
         (authority.pem().with_extension("key"), "ca.key")] {
         lab.settings(&format!("[[registry]]\nlocation = \"{}\"\nca = \"{}\"\n", lab.registry.address(), ca.display()));
-        lab.ok(&["image", "rm", &name]);
         lab.refused(&["image", "pull", &name], &[word]);
-        assert_eq!(lab.run(&["image", "pull", "--tls-verify=false", &name]).code() == 0, word == "certificate",
-            "what cannot be read is told all the same");
-        if word != "certificate" {
-            lab.settings("");
-            lab.ok(&["image", "pull", "--tls-verify=false", &name]);
-        }
     }
 }
 
@@ -74,14 +68,14 @@ fn plain_http_is_not_tried_unless_told() {
     assert!(proxy.seen().iter().all(|seen| !seen.path.starts_with("/v2")), "no plain request was made: {:#?}", proxy.seen());
 }
 
-/// A server of https that is asked in plain http.
+/// As containers-registries.conf(5) has it: https with any certificate, or plain http.
 #[test]
-fn https_asked_for_as_http_is_told() {
+fn an_insecure_registry_may_have_any_certificate() {
     let Some((lab, _authority)) = https() else { return };
     lab.registry.fill(&blob_image("tls", &[100]), "app:1");
     lab.settings(&insecure(&lab.registry.address()));
-    let said = lab.run(&["image", "pull", &lab.registry.name("app:1")]).fails(125);
-    assert!(said.contains(&lab.registry.address()), "{said}");
+    let name = lab.registry.name("app:1");
+    assert_eq!(lab.pull(&name), format!("pulled {name}\n"));
 }
 
 #[test]
@@ -113,7 +107,7 @@ fn mirrors_are_asked_first_and_the_registry_last() {
     assert!(origin.count("GET", "/v2/origin/only/blobs/") == 2, "{:#?}", origin.seen());
     assert_eq!(mirror.count("GET", "/v2/copy/only/blobs/"), 0);
 
-    lab.refused(&["image", "pull", "registry.test/nothing:1"], &["registry.test/nothing:1", "not found"]);
+    lab.refused(&["image", "pull", "registry.test/nothing:1"], &["registry.test/nothing:1", "not found|no such"]);
     settings(&[format!("{nobody}/copy")]);
     origin.forget();
     lab.ok(&["image", "rm", "registry.test/mirrored:1"]);
@@ -145,12 +139,15 @@ fn settings_with_mistakes_are_refused_with_their_place() {
     lab.begin();
     let name = lab.registry.name("begin:1");
     for (toml, word) in [
-        ("[[registry]\n", "registries.toml"), ("[[registry]]\nlocation = 5\n", "location"),
+        ("[[registry]\n", "1"), ("[[registry]]\nlocation = 5\n", "location"),
         ("[[registry]]\nlocation = \"a b\"\n", "a b"),
         ("[[registry]]\nlocation = \"x.test\"\nunsecure = true\n", "unsecure"), ("[[registry]]\ninsecure = true\n", "location"),
     ] {
         lab.settings(toml);
-        lab.refused(&["image", "pull", &name], &["registries.toml", word]);
+        let before = lab.store();
+        let said = lab.run(&["image", "pull", &name]).fails(125); // a line for each mistake
+        assert!(said.contains("registries.toml:") && said.contains(word), "{toml:?}: {said}");
+        assert_same_store(&before, &lab.store());
     }
     let absent = lab.mp.file("absent.toml");
     lab.refused(&["image", "pull", "--registries", absent.to_str().expect("UTF-8"), &name], &["absent.toml"]);
