@@ -68,7 +68,83 @@ fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn architecture() -> &'static str {
+/// How the layers of an image are pressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pressed {
+    /// `application/vnd.oci.image.layer.v1.tar+gzip`.
+    #[default]
+    Gzip,
+    /// `application/vnd.oci.image.layer.v1.tar+zstd`.
+    Zstd,
+    /// `application/vnd.oci.image.layer.v1.tar`.
+    Plain,
+}
+
+impl Pressed {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Gzip => "layer.v1.tar+gzip",
+            Self::Zstd => "layer.v1.tar+zstd",
+            Self::Plain => "layer.v1.tar",
+        }
+    }
+
+    fn press(self, layer: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::Gzip => gzip(&layer),
+            Self::Zstd => zstd::encode_all(&*layer, 1).expect("press a layer"),
+            Self::Plain => layer,
+        }
+    }
+}
+
+/// What an image in OCI form says it is for, and how it is pressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// Of every layer.
+    pub pressed: Pressed,
+    /// As Go names it: `amd64`, `arm64`, ...
+    pub architecture: String,
+    /// Of the architecture: `v7`, ...
+    pub variant: Option<String>,
+}
+
+impl Default for Form {
+    /// For this machine.
+    fn default() -> Self {
+        Self { pressed: Pressed::default(), architecture: architecture().to_owned(), variant: None }
+    }
+}
+
+impl Form {
+    /// `platform` of an index.
+    pub(crate) fn platform(&self) -> Value {
+        let mut platform = json!({ "architecture": self.architecture, "os": "linux" });
+        if let Some(variant) = &self.variant {
+            platform["variant"] = json!(variant);
+        }
+        platform
+    }
+}
+
+/// An image in OCI form: digests as `sha256:...`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Of the manifest.
+    pub manifest: String,
+    /// Of the configuration.
+    pub id: String,
+    /// Of the layers as they are stored, from the lowest up.
+    pub layers: Vec<String>,
+    /// Bytes of the layers as they are stored.
+    pub sizes: Vec<u64>,
+    /// Descriptor of the manifest, for an index.
+    pub(crate) descriptor: Value,
+}
+
+/// This machine's, as Go names it.
+#[must_use]
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -76,19 +152,18 @@ fn architecture() -> &'static str {
     }
 }
 
-fn config(image: &Image, layers: &[Vec<u8>]) -> Vec<u8> {
+fn config(image: &Image, layers: &[Vec<u8>], form: &Form) -> Vec<u8> {
     let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", digest(layer))).collect();
-    let config = json!({
-        "architecture": architecture(), "os": "linux", "config": image.config,
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
-    });
+    let mut config = form.platform();
+    config["config"] = image.config.clone();
+    config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
     config.to_string().into_bytes()
 }
 
 /// Writes what `docker save` writes.
 pub fn docker_archive(image: &Image, path: &Path) {
     let layers: Vec<Vec<u8>> = image.layers.iter().map(|entries| layer(entries)).collect();
-    let config = config(image, &layers);
+    let config = config(image, &layers, &Form::default());
     let config_name = format!("{}.json", digest(&config));
     let names: Vec<String> = layers.iter().map(|layer| format!("{}/layer.tar", digest(layer))).collect();
     let manifest = json!([{ "Config": config_name, "RepoTags": [image.reference], "Layers": names }]).to_string();
@@ -107,25 +182,39 @@ pub fn docker_archive(image: &Image, path: &Path) {
     tar.finish().expect("end an archive");
 }
 
-/// Writes an OCI image layout into a new directory, with layers pressed by gzip.
+/// Writes an OCI image layout into a new directory, for this machine, with layers pressed by gzip.
 pub fn oci_layout(image: &Image, dir: &Path) {
+    let _digests = oci_layout_as(image, &Form::default(), dir);
+}
+
+/// Writes an OCI image layout into a new directory.
+#[must_use]
+pub fn oci_layout_as(image: &Image, form: &Form, dir: &Path) -> Written {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("make a layout");
     let blob = |kind: &str, bytes: &[u8]| {
         let digest = digest(bytes);
         fs::write(blobs.join(&digest), bytes).expect("write a blob");
-        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"), "size": bytes.len() })
+        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{digest}"),
+            "size": bytes.len() })
     };
     let layers: Vec<Vec<u8>> = image.layers.iter().map(|entries| layer(entries)).collect();
-    let config = blob("config.v1+json", &config(image, &layers));
-    let layers: Vec<Value> = layers.iter().map(|layer| blob("layer.v1.tar+gzip", &gzip(layer))).collect();
-    let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers });
-    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": image.reference });
-    manifest["platform"] = json!({ "architecture": architecture(), "os": "linux" });
-    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    let config = blob("config.v1+json", &config(image, &layers, form));
+    let layers: Vec<Value> = layers.into_iter().map(|layer| blob(form.pressed.kind(), &form.pressed.press(layer))).collect();
+    let manifest = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config,
+        "layers": layers });
+    let mut descriptor = blob("manifest.v1+json", manifest.to_string().as_bytes());
+    descriptor["platform"] = form.platform();
+    let mut named = descriptor.clone();
+    named["annotations"] = json!({ "org.opencontainers.image.ref.name": image.reference });
+    let index = json!({ "schemaVersion": 2, "manifests": [named] });
     fs::write(dir.join("index.json"), index.to_string()).expect("write the index");
     fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write the layout's version");
+    let text = |value: &Value| value["digest"].as_str().expect("a digest").to_owned();
+    Written {
+        manifest: text(&descriptor), id: text(&config), layers: layers.iter().map(text).collect(),
+        sizes: layers.iter().map(|layer| layer["size"].as_u64().expect("a size")).collect(), descriptor,
+    }
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

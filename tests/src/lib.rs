@@ -13,11 +13,15 @@
 
 mod binary;
 mod command;
+mod disk;
+mod http;
 mod images;
 mod installation;
 mod logs;
 mod manifest;
 mod network;
+mod proxy;
+mod registry;
 mod require;
 mod slice;
 mod snapshot;
@@ -30,10 +34,13 @@ pub mod pty;
 
 pub use binary::binary;
 pub use command::{Cmd, LIMIT, Output, Running, eventually};
-pub use images::{Entry, Image, docker_archive, oci_layout};
+pub use disk::{SmallDisk, private_mounts};
+pub use images::{Entry, Form, Image, Pressed, Written, architecture, docker_archive, oci_layout, oci_layout_as};
 pub use installation::Minipod;
 pub use logs::{CriLine, cri_lines};
 pub use manifest::{FOREVER, container, pod, with};
 pub use network::Outside;
+pub use proxy::{Act, Proxy, Rule, Seen};
+pub use registry::{Access, Authority, PASSWORD, Registry, USER};
 pub use require::{installed, root};
-pub use snapshot::{HostSnapshot, Scope, assert_same, walk};
+pub use snapshot::{HostSnapshot, Scope, assert_same, contents, walk};

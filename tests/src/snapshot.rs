@@ -3,11 +3,13 @@
 //! Each fact is a line: links, addresses, routes, nft tables, leases, netns links, cgroups, mounts of any mount namespace,
 //! processes, files. Witnesses are the kernel's own files and `ip` and `nft`, not the code under test.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
 
 use crate::Cmd;
 use crate::process::Process;
@@ -74,6 +76,27 @@ pub(crate) fn settle(scope: &Scope, before: &HostSnapshot) -> Vec<String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Every file below a directory: kind, mode, owner, links, size, time and content. Directories' times change with what comes
+/// and goes in them, and locks are no content.
+#[must_use]
+pub fn contents(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).expect("read a directory") {
+        let path = entry.expect("an entry").path();
+        let stat = fs::symlink_metadata(&path).expect("look at a file");
+        let ours = format!("{:o} {}:{}", stat.mode(), stat.uid(), stat.gid());
+        if stat.is_dir() {
+            found.extend(contents(&path));
+            found.insert(path, ours);
+        } else if path.extension().is_none_or(|extension| extension != "lock") {
+            let content = if stat.is_file() { fs::read(&path).expect("read a file") } else { Vec::new() };
+            let content = Sha256::digest(content);
+            found.insert(path, format!("{ours} {} {} {}.{} {content:?}", stat.nlink(), stat.size(), stat.mtime(), stat.mtime_nsec()));
+        }
+    }
+    found
 }
 
 fn lines(program: &str, args: &str) -> Vec<String> {

@@ -3,51 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
-use testkit::{Cmd, LIMIT, Minipod, container, cri_lines, eventually, pod, with};
+use testkit::{LIMIT, Minipod, SmallDisk, container, cri_lines, eventually, pod, private_mounts, with};
 
-/// An installation in a mount namespace of the test's own: file systems that it mounts are in nobody else's shims.
+/// An installation in a mount namespace of the test's own.
 fn minipod() -> Option<Minipod> {
     let mp = Minipod::new()?;
-    unshare(CloneFlags::CLONE_NEWNS).expect("make a mount namespace");
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>).expect("keep mounts private");
+    private_mounts();
     Some(mp)
-}
-
-/// A small file system in a directory of the installation.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(mp: &Minipod, below: &str, options: &str) -> Self {
-        let path = mp.root().join(below);
-        fs::create_dir_all(&path).expect("make a mount point");
-        let _said = Cmd::new("mount").args(["-t", "tmpfs", "-o", options, "small"]).arg(&path).run().ok();
-        Self(path)
-    }
-
-    /// Gives it more.
-    fn grow(&self, options: &str) {
-        let _said = Cmd::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).run().ok();
-    }
-
-    /// Leaves no byte free.
-    fn fill(&self) {
-        let room = Cmd::new("df").args(["--output=avail", "-B1"]).arg(&self.0).run().ok();
-        let room: usize = room.lines().last().and_then(|n| n.trim().parse().ok()).expect("df prints a number");
-        fs::write(self.0.join("filler"), vec![0; room]).expect("fill a disk");
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("filler")).expect("make room");
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        drop(Cmd::new("umount").arg("-l").arg(&self.0).run());
-    }
 }
 
 /// Writes numbered lines until it is told to stop, and puts the number beside.
@@ -93,7 +56,7 @@ fn lost(text: &str) -> usize {
 #[test]
 fn a_full_disk_stops_the_log_and_not_the_pod() {
     let Some(mp) = minipod() else { return };
-    let disk = Small::mount(&mp, "log", "size=64k");
+    let disk = SmallDisk::mount(&mp, "log", "size=64k");
     let (manifest, shared) = counting(&mp, "full");
     mp.up(&manifest);
     let (reason, message) = eventually(LIMIT, "the status says that the log stopped", || incomplete(&mp, "full"));
@@ -139,7 +102,7 @@ fn a_full_disk_stops_the_log_and_not_the_pod() {
 #[test]
 fn a_log_that_cannot_be_made_for_lack_of_room_begins_later() {
     let Some(mp) = minipod() else { return };
-    let disk = Small::mount(&mp, "log", "size=1m,nr_inodes=2");
+    let disk = SmallDisk::mount(&mp, "log", "size=1m,nr_inodes=2");
     let (manifest, shared) = counting(&mp, "late");
     mp.up(&manifest);
     eventually(LIMIT, "the container works", || (count(&shared) > 10).then_some(()));
@@ -162,11 +125,11 @@ fn a_pod_that_there_is_no_room_for_is_not_started() {
     let Some(mp) = minipod() else { return };
     let manifest = mp.manifest("small.json", &pod("small", &[container("c", "sleep 1000")]).to_string());
     {
-        let _disk = Small::mount(&mp, "lib", "size=64k");
+        let _disk = SmallDisk::mount(&mp, "lib", "size=64k");
         fails_for_lack_of_room(&mp, &manifest); // the image does not fit
     }
     mp.assert_clean();
-    let disk = Small::mount(&mp, "lib", "size=64m");
+    let disk = SmallDisk::mount(&mp, "lib", "size=64m");
     mp.ok(&["run", "-d", &manifest]);
     mp.ok(&["rm", "-f", "small"]);
     disk.fill();
@@ -175,7 +138,7 @@ fn a_pod_that_there_is_no_room_for_is_not_started() {
     mp.ok(&["run", "-d", &manifest]);
     mp.ok(&["rm", "-f", "small"]);
     drop(disk);
-    let disk = Small::mount(&mp, "run", "size=64k");
+    let disk = SmallDisk::mount(&mp, "run", "size=64k");
     disk.fill();
     fails_for_lack_of_room(&mp, &manifest); // nor does its record
     disk.free();
@@ -188,7 +151,7 @@ fn a_pod_that_there_is_no_room_for_is_not_started() {
 #[test]
 fn a_pod_outlives_a_full_state_directory() {
     let Some(mp) = minipod() else { return };
-    let disk = Small::mount(&mp, "run", "size=1m");
+    let disk = SmallDisk::mount(&mp, "run", "size=1m");
     let back_off = json!({ "metadata": { "annotations": { "minipod.dev/restart-backoff-seconds": "0.1" } } });
     mp.up(&with(pod("state", &[container("c", "sleep 1000"), container("other", "sleep 1000")]), back_off));
     let (shim, other) = (mp.shim("state"), mp.container("state", "other"));

@@ -1,13 +1,12 @@
 //! Images of all kinds, and roots and bundles without one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use testkit::{Cmd, Entry, FOREVER, Image, Minipod, container, docker_archive, installed, oci_layout, pod, with};
+use testkit::{Cmd, Entry, FOREVER, Image, Minipod, container, contents, docker_archive, installed, oci_layout, pod, with};
 
 /// A static program that is not ours.
 fn busybox() -> Option<Vec<u8>> {
@@ -110,25 +109,6 @@ fn damaged_and_hostile_images_are_refused() {
     mp.assert_clean();
 }
 
-/// Every file below a directory: kind, mode, owner, links, size, time and content. Directories' times change with what comes
-/// and goes in them, and locks are no content.
-fn files(dir: &Path) -> BTreeMap<PathBuf, String> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).expect("read a directory") {
-        let path = entry.expect("an entry").path();
-        let stat = fs::symlink_metadata(&path).expect("look at a file");
-        let ours = format!("{:o} {}:{}", stat.mode(), stat.uid(), stat.gid());
-        if stat.is_dir() {
-            found.extend(files(&path));
-            found.insert(path, ours);
-        } else if path.extension().is_none_or(|extension| extension != "lock") {
-            let content = if stat.is_file() { fs::read(&path).expect("read a file") } else { Vec::new() };
-            found.insert(path, format!("{ours} {} {} {}.{} {content:?}", stat.nlink(), stat.size(), stat.mtime(), stat.mtime_nsec()));
-        }
-    }
-    found
-}
-
 #[test]
 fn a_hostile_archive_leaves_the_store_as_it_was() {
     let Some(mp) = Minipod::new() else { return };
@@ -137,13 +117,13 @@ fn a_hostile_archive_leaves_the_store_as_it_was() {
     docker_archive(&Image { reference: "good:1".to_owned(), ..tiny(vec![Entry::text("file", "good"), Entry::text(".wh.fine", "")]) }, &archive);
     mp.ok(&["image", "load", archive.to_str().expect("UTF-8")]);
     let store = mp.root().join("lib/images");
-    let (before, listed) = (files(&store), mp.ok(&["image", "ls"]));
+    let (before, listed) = (contents(&store), mp.ok(&["image", "ls"]));
     assert!(before.len() > 8, "{:?}", before.keys());
     let unchanged = |what: &str, words: &str| {
         let said = mp.fails(125, &["image", "load", archive.to_str().expect("UTF-8")]);
         assert!(said.contains(words), "{what}: {said}");
         assert!(said.lines().count() == 1 && !said.trim_end().contains(char::is_control), "{what}: {said:?}");
-        assert!(files(&store) == before, "{what}: the store is not what it was");
+        assert!(contents(&store) == before, "{what}: the store is not what it was");
         assert_eq!(mp.ok(&["image", "ls"]), listed, "{what}");
     };
     for (words, entries) in [

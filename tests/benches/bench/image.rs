@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Cmd, Entry, Image, Minipod, docker_archive};
+use testkit::{Entry, Image, Minipod, docker_archive};
 
-use crate::measure::{Cost, cost, measured};
+use crate::containerd::Containerd;
+use crate::measure::{cost, measured};
 use crate::podman::Podman;
-use crate::series::{Series, ratio, table};
+use crate::race::{Contender, race};
 
 /// For one load, on whatever disk.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -43,8 +44,39 @@ pub(crate) fn container(name: &str, script: &str) -> Value {
     json!({ "name": name, "image": NAME, "command": ["sh", "-c", script] })
 }
 
-/// Five layers, 4400 files, 100 MB; half of each file can be compressed, as usual.
-fn large() -> Image {
+/// How large an image is: half of each file can be compressed, as usual.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Size {
+    /// 5 layers, 4400 files, 100 MB.
+    Medium,
+    /// 12 layers, 22,000 files, 500 MB.
+    Large,
+}
+
+impl Size {
+    /// Layers, and directories of each.
+    fn layers(self) -> (usize, usize) {
+        match self {
+            Self::Medium => (5, 40),
+            Self::Large => (12, 82),
+        }
+    }
+
+    /// About as many as its files have.
+    pub(crate) fn bytes(self) -> usize {
+        let (layers, dirs) = self.layers();
+        layers * dirs * (FIRST + (FILES - 1) * (LEAST + SPREAD / 2))
+    }
+}
+
+/// Files of a directory: a large one, and others of a size between two.
+const FILES: usize = 22;
+const FIRST: usize = 300_000;
+const LEAST: usize = 2_000;
+const SPREAD: usize = 16_000;
+
+/// Made of pseudo-random files, the same each time.
+pub(crate) fn large(size: Size) -> Image {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
         state ^= state << 13;
@@ -52,13 +84,14 @@ fn large() -> Image {
         state ^= state << 17;
         state
     };
+    let (count, dirs) = size.layers();
     let mut layers = Vec::new();
-    for layer in 0..5 {
+    for layer in 0..count {
         let mut entries = Vec::new();
-        for dir in 0..40 {
+        for dir in 0..dirs {
             entries.push(Entry::Dir(format!("usr/{layer}/{dir}")));
-            for file in 0..22 {
-                let size = if file == 0 { 300_000 } else { 2_000 + usize::try_from(random() % 16_000).expect("it is small") };
+            for file in 0..FILES {
+                let size = if file == 0 { FIRST } else { LEAST + usize::try_from(random()).expect("64 bits") % SPREAD };
                 let mut data = vec![b' '; size];
                 data[..size / 2].chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&random().to_ne_bytes()));
                 entries.push(Entry::File(format!("usr/{layer}/{dir}/{file}"), data, 0o644));
@@ -69,48 +102,26 @@ fn large() -> Image {
     Image { reference: "localhost/large:1".into(), layers, config: json!({ "Cmd": ["/none"] }) }
 }
 
-#[derive(Debug)]
-struct Costs {
-    wall: Series,
-    cpu: Series,
-    peak: Series,
-}
-
-impl Costs {
-    fn new(who: &str) -> Self {
-        Self { wall: Series::new(who), cpu: Series::new(who), peak: Series::new(who) }
-    }
-
-    fn note(&mut self, cost: &Cost) {
-        self.wall.note(cost.wall);
-        self.cpu.note(cost.cpu);
-        self.peak.note(cost.peak);
-    }
-}
-
 pub(crate) fn bench(runs: usize) {
     let (mp, podman) = (crate::minipod(), Podman::new());
-    let archive = mp.file("large.tar");
-    docker_archive(&large(), &archive);
-    println!("an archive of {} MB", fs::metadata(&archive).expect("stat the archive").len() / 1_000_000);
-    let (mut ours, mut theirs) = (Costs::new("minipod image load"), Costs::new("podman load"));
-    for run in 0..=runs {
-        // What the one has written must not keep the other waiting.
-        let settle = || drop(Cmd::new("sync").run().ok());
-        settle();
-        let a = cost(measured(testkit::binary()).env("MINIPOD_ROOT", mp.root()).args(["image", "load"]).arg(&archive).run_within(LIMIT));
-        mp.ok(&["image", "rm", "localhost/large:1"]);
-        settle();
-        let b = cost(podman.configured(measured("podman")).args(["load", "-q", "-i"]).arg(&archive).run_within(LIMIT));
-        podman.ok(&["rmi", "localhost/large:1"]);
-        // The first is not counted: caches are cold.
-        if run > 0 {
-            ours.note(&a);
-            theirs.note(&b);
-        }
-    }
-    for (what, unit, a, b) in [("wall clock", "ms", &ours.wall, &theirs.wall), ("processor", "ms", &ours.cpu, &theirs.cpu), ("peak memory", "MiB", &ours.peak, &theirs.peak)] {
-        table(what, unit, &[a, b]);
-        ratio(b, a, "");
+    let containerd = Containerd::new();
+    for size in [Size::Medium, Size::Large] {
+        let image = large(size);
+        let (archive, name) = (mp.file("large.tar"), &*image.reference);
+        docker_archive(&image, &archive);
+        let path = archive.to_str().expect("a path of ours is UTF-8");
+        let bytes = fs::metadata(&archive).expect("stat the archive").len();
+        println!("an archive of {} MB in {} layers", bytes / 1_000_000, image.layers.len());
+        let minipod = || measured(testkit::binary()).env("MINIPOD_ROOT", mp.root());
+        let ours = || cost(minipod().args(["image", "load", path]).run_within(LIMIT));
+        let podmans = || cost(podman.configured(measured("podman")).args(["load", "-q", "-i", path]).run_within(LIMIT));
+        race(runs, &[
+            Contender { who: "minipod image load", work: &ours, undo: &|| drop(mp.ok(&["image", "rm", name])) },
+            Contender { who: "podman load", work: &podmans, undo: &|| drop(podman.ok(&["rmi", name])) },
+            Contender {
+                who: "ctr images import + containerd", work: &|| containerd.cost(&["images", "import", path]),
+                undo: &|| containerd.remove(name),
+            },
+        ], "more than 1");
     }
 }

@@ -1,9 +1,10 @@
-//! `minipod-bench SUBJECT [RUNS]`: minipod beside the bare system calls, podman and crun, on one machine in one run.
+//! `minipod-bench SUBJECT [RUNS]`: minipod beside the bare system calls, podman, crun and containerd, on one machine in one run.
 //!
 //! The contenders take turns, so that whatever else the machine does meets all of them. Minima, medians and the ratios of both;
 //! the aim stands beside the ratio. Nothing fails for being slow: this is for people, on a machine that does nothing else.
 #![deny(unsafe_code)]
 
+mod containerd;
 mod exec;
 mod image;
 mod load;
@@ -11,6 +12,8 @@ mod logs;
 mod measure;
 mod memory;
 mod podman;
+mod pull;
+mod race;
 mod series;
 mod start;
 
@@ -28,10 +31,11 @@ struct Subject {
     usual: usize,
 }
 
-const SUBJECTS: [Subject; 6] = [
+const SUBJECTS: [Subject; 7] = [
     Subject { name: "start", what: "start and removal of a pod of two containers", bench: start::bench, usual: 30 },
     Subject { name: "exec", what: "a trivial command in a running container", bench: exec::bench, usual: 50 },
     Subject { name: "image", what: "loading an image archive", bench: image::bench, usual: 5 },
+    Subject { name: "pull", what: "pulling an image from a registry", bench: pull::bench, usual: 5 },
     Subject { name: "memory", what: "what a pod costs while it does nothing", bench: memory::bench, usual: 10 },
     Subject { name: "load", what: "many pods: pods per second, the 300th pod, ps", bench: load::bench, usual: 15 },
     Subject { name: "logs", what: "a container that writes as fast as it can", bench: logs::bench, usual: 3 },
