@@ -44,6 +44,13 @@ pub(super) struct Endpoint {
     chosen: AtomicUsize,
 }
 
+/// Whether what is sent was asked for just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fresh {
+    No,
+    Yes,
+}
+
 /// What is asked of an endpoint.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question<'a> {
@@ -165,12 +172,11 @@ impl Endpoint {
         let base = self.base(shared)?;
         let url = self.url(&base, question.tail)?;
         let origin = base.origin();
-        let mut login: Option<Candidate> = self.known_candidate(index);
-        let mut fresh = false;
         let time = shared.patience.idle;
+        let mut login: Option<Candidate> = self.known_candidate(index);
+        let mut header = shared.permissions.get(&self.key(&base, login.as_ref()));
+        let mut fresh = Fresh::No;
         loop {
-            let key = self.key(&base, login.as_ref());
-            let header: Option<Secret> = shared.permissions.get(&key);
             let ask = Ask {
                 method: question.method,
                 url: url.clone(),
@@ -180,26 +186,35 @@ impl Endpoint {
             };
             let answer = shared.wire.ask(&ask, &self.trust)?;
             let own = answer.url.origin() == origin;
-            if answer.status.as_u16() != 401 || !own || fresh {
+            let what = question.what;
+            if answer.status.as_u16() != 401 || !own || fresh == Fresh::Yes {
                 let speaker = if own { Speaker::Registry } else { Speaker::Elsewhere };
                 let tried = if header.is_some() { self.tried(login.is_some(), index, shared) } else { Vec::new() };
-                return Ok((answer, Asked { host: &self.host, what: question.what, tried, speaker, time }));
+                return Ok((answer, Asked { host: &self.host, what, tried, speaker, time }));
             }
-            shared.permissions.forget(&key);
+            // What was sent, if anything, is no longer good: once more, with what the challenge asks for.
             login = self.candidates(shared)?.get(index).cloned();
             let key = self.key(&base, login.as_ref());
-            fresh = self.permit(shared, &answer, login.as_ref(), index, key)?;
-            if !fresh {
-                let (host, what, speaker) = (&*self.host, question.what, Speaker::Registry);
-                return Ok((answer, Asked { host, what, tried: Vec::new(), speaker, time }));
+            shared.permissions.forget(&key);
+            header = self.permit(shared, &answer, login.as_ref(), index, key)?;
+            if header.is_none() {
+                return Ok((answer, Asked { host: &self.host, what, tried: Vec::new(), speaker: Speaker::Registry, time }));
             }
+            fresh = Fresh::Yes;
         }
     }
 
-    /// Answers the challenge of a 401; says whether there was a way to.
-    fn permit(&self, shared: &Shared, answer: &Answer, login: Option<&Candidate>, index: usize, key: Key) -> Result<bool, Problem> {
+    /// Answers the challenge of a 401: what to send, if there is a way to.
+    fn permit(
+        &self,
+        shared: &Shared,
+        answer: &Answer,
+        login: Option<&Candidate>,
+        index: usize,
+        key: Key,
+    ) -> Result<Option<Secret>, Problem> {
         let headers = answer.headers.get_all(header::WWW_AUTHENTICATE);
-        let Some(challenge) = challenge::best(headers.iter().filter_map(|value| value.to_str().ok())) else { return Ok(false) };
+        let Some(challenge) = challenge::best(headers.iter().filter_map(|value| value.to_str().ok())) else { return Ok(None) };
         let tried = self.tried(login.is_some(), index, shared);
         let asking = Asking {
             wire: &shared.wire,
@@ -210,9 +225,10 @@ impl Endpoint {
             tried: &tried,
             time: shared.patience.document,
         };
-        let Some(permission) = asking.permission(&challenge)? else { return Ok(false) };
+        let Some(permission) = asking.permission(&challenge)? else { return Ok(None) };
+        let header = permission.header.clone();
         shared.permissions.put(key, permission);
-        Ok(true)
+        Ok(Some(header))
     }
 
     /// Where the logins up to this one come from.

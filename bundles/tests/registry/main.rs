@@ -1,1 +1,10 @@
 //! The client of registries against scripted servers on 127.0.0.1.
+
+mod auth;
+mod blobs;
+mod cancel;
+mod failures;
+mod manifests;
+mod mirrors;
+mod support;
+mod tls;
