@@ -12,6 +12,9 @@ use crate::credential_helper::Programs;
 use crate::error::Error;
 use crate::output;
 
+/// Hears of what a client tries again.
+pub(crate) type Notify = Arc<dyn Fn(&Notice) + Send + Sync>;
+
 /// How to ask registries.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Registries")]
@@ -28,12 +31,21 @@ pub(crate) struct RegistryOptions {
 }
 
 impl RegistryOptions {
-    /// A client that may be used by several threads; `notify` hears of what it tries again.
-    pub(crate) fn client(&self, cancel: &Cancel, format: LogFormat, notify: Arc<dyn Fn(&Notice) + Send + Sync>) -> Result<Client, Error> {
+    /// A client that has the user's credentials. May be used by several threads.
+    pub(crate) fn client(&self, cancel: &Cancel, format: LogFormat, notify: Notify) -> Result<Client, Error> {
         let credentials = Credentials::load(&self.places(), Arc::new(Programs))?;
         for warning in credentials.warnings() {
             output::message(format, "warning", warning);
         }
+        self.client_with(credentials, cancel, notify)
+    }
+
+    /// A client that knows no credentials.
+    pub(crate) fn stranger(&self, cancel: &Cancel, notify: Notify) -> Result<Client, Error> {
+        self.client_with(Credentials::none(), cancel, notify)
+    }
+
+    fn client_with(&self, credentials: Credentials, cancel: &Cancel, notify: Notify) -> Result<Client, Error> {
         let tls = if self.tls_verify { TlsVerify::Required } else { TlsVerify::Skipped };
         let settings = Settings::load(self.registries.as_deref())?;
         Ok(Client::new(Options { tls, cancel: cancel.clone(), notify, ..Options::new(settings, credentials) }))

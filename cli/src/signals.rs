@@ -45,8 +45,8 @@ pub(crate) fn interruptible<T: Send>(cancel: &Cancel, work: impl FnOnce() -> Res
     let held = Held::new()?;
     let (tell, mut finished) = oneshot::channel();
     let (result, number) = thread::scope(|scope| {
-        scope.spawn(|| tell.send(work()).ok());
-        block_on(async {
+        let worker = scope.spawn(|| tell.send(work()).ok());
+        let ended = block_on(async {
             let mut signals = held.listen()?;
             let mut number = None;
             loop {
@@ -60,13 +60,16 @@ pub(crate) fn interruptible<T: Send>(cancel: &Cancel, work: impl FnOnce() -> Res
                     }
                 }
             }
-        })
+        });
+        // Not left to the scope, which waits for the work only: the thread itself must be gone before anybody forks.
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        ended
     })?;
     before.thread_set_mask().map_err(|e| Error::System("unblock signals", e.into()))?;
     match (result, number) {
         (Ok(Err(_)), Some(number)) => Err(Error::Interrupted(number)),
         (Ok(result), _) => result,
-        // The scope has told of a panic.
+        // It would have been told of above.
         (Err(_), _) => Err(Error::Usage("a thread ended without a result".to_owned())),
     }
 }

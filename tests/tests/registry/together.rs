@@ -11,11 +11,11 @@ use crate::{Lab, PATIENT, assert_same_store, blob_image, reaches};
 /// Bytes of the layers that matter.
 const SIZE: usize = 2_000_000;
 
-/// Returns once a process has opened a lock of the store: whatever it waits for or has, it is on its way.
+/// Returns once a process has a lease in the store: it knows what it wants, and fetches it or waits for whoever does.
 fn at_the_store(lab: &Lab, running: &Running) {
     let (store, fds) = (lab.mp.root().join("lib/images"), format!("/proc/{}/fd", running.pid()));
-    let lock = |path: PathBuf| path.starts_with(&store) && path.extension().is_some_and(|extension| extension == "lock");
-    eventually(LIMIT, "it opens a lock of the store", || {
+    let lock = |path: PathBuf| path.starts_with(store.join("tmp")) && path.ends_with("lock");
+    eventually(LIMIT, "it has a lease", || {
         let mut links = fs::read_dir(&fds).ok()?.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
         links.any(lock).then_some(())
     });
@@ -104,6 +104,8 @@ fn who_waits_for_another_goes_on_alone() {
     Process(first.pid()).kill();
     assert_eq!(first.finish(LIMIT).code(), 137);
     assert_eq!(second.finish(PATIENT).ok().trim(), written.id);
+    // The second was there already when the first died.
+    lab.ok(&["gc"]);
 }
 
 /// At every stage of a pull; `gc` takes away what it left, and nothing is in the way of the next.

@@ -8,7 +8,6 @@ use bundles::registry::Login as Proof;
 use bundles::registry::login::{self, Forgotten, Stored};
 use clap::Args;
 
-use crate::args::LogFormat;
 use crate::credential_helper::Programs;
 use crate::error::{Error, print};
 use crate::output;
@@ -55,10 +54,10 @@ pub(crate) struct Logout {
 }
 
 impl Login {
-    pub(crate) fn run(&self, format: LogFormat) -> Result<(), Error> {
+    pub(crate) fn run(&self) -> Result<(), Error> {
         let proof = self.proof()?;
         let cancel = Cancel::new();
-        let client = self.registries.client(&cancel, format, Arc::new(|notice| output::note(&told(notice))))?;
+        let client = self.registries.stranger(&cancel, Arc::new(|notice| output::note(&told(notice))))?;
         interruptible(&cancel, || Ok(client.check(&self.registry, &proof)?))?;
         let path = self.registries.places().written();
         match login::store(&path, &self.registry, &proof, &Programs)? {
@@ -104,7 +103,7 @@ impl Logout {
         match login::remove(&path, &self.registry, &Programs)? {
             Forgotten::Removed => print(&format!("logged out of {}\n", self.registry)),
             Forgotten::Nothing => {
-                let message = format!("nothing is kept for {} in {}", self.registry, path.display());
+                let message = format!("not logged in to {}: nothing is kept for it in {}", self.registry, path.display());
                 Err(Error::Told { message, code: crate::exit::OWN })
             }
         }

@@ -78,7 +78,7 @@ impl Image {
             Action::Load(load) => load.run(&store, &pods.layout.lib)?,
             Action::Pull(pull) => pull.run(&store, global.log_format)?,
             Action::Save(save) => save.run(&store)?,
-            Action::Login(login) => login.run(global.log_format)?,
+            Action::Login(login) => login.run()?,
             Action::Logout(logout) => logout.run()?,
             Action::Ls(ls) => ls.run(&store)?,
             Action::Inspect(inspect) => output::document(&store.find(&inspect.image)?, inspect.output)?,

@@ -28,7 +28,7 @@ pub(crate) struct Pull {
     quiet: bool,
     /// For another machine than this one
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    platform: Option<Platform>,
+    platform: Option<String>,
     #[command(flatten)]
     registries: RegistryOptions,
     /// Names
@@ -43,7 +43,10 @@ impl Pull {
         let wanted: Vec<Wanted> =
             names.map(|name| Ok(Wanted { reference: name?, secrets: Vec::new() })).collect::<Result<_, Error>>()?;
         let shown = if self.quiet { Shown::Nothing } else { Shown::All };
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        let platform = match &self.platform {
+            Some(text) => text.parse().map_err(|why| Error::Usage(format!("--platform: {why}")))?,
+            None => Platform::host(),
+        };
         let (mut text, mut failures) = (String::new(), Vec::new());
         for (wanted, result) in wanted.iter().zip(pull(store, &self.registries, format, shown, &platform, &wanted)?) {
             match result {

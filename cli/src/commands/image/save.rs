@@ -43,7 +43,7 @@ impl Save {
     /// The file gets its name when it is whole.
     fn to_file(&self, store: &ImageStore, path: &Path) -> Result<(), Error> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::Builder::new().prefix(".minipod-").tempfile_in(parent).map_err(Error::file("create a file in", parent))?;
+        let file = tempfile::Builder::new().prefix(".minipod-").tempfile_in(parent).map_err(Error::file("write", path))?;
         let cancel = Cancel::new();
         let file = interruptible(&cancel, || {
             let mut out = BufWriter::with_capacity(1 << 20, Until { cancel: &cancel, to: file });
