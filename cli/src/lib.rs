@@ -9,6 +9,8 @@ use clap::Parser as _;
 mod args;
 mod attached;
 mod commands;
+#[cfg_attr(not(test), allow(dead_code, reason = "`image login` and pulls will pass it to bundles::registry"))]
+mod credential_helper;
 mod duration;
 mod error;
 mod exit;
