@@ -8,7 +8,7 @@ use bundles::registry::{Client, Credentials, Notice, Options, Places, Settings, 
 use clap::{ArgAction, Args};
 
 use crate::args::LogFormat;
-use crate::credential_helper::Programs;
+use crate::credential_helper::HelperPrograms;
 use crate::error::Error;
 use crate::output;
 
@@ -33,7 +33,7 @@ pub(crate) struct RegistryOptions {
 impl RegistryOptions {
     /// A client that has the user's credentials. May be used by several threads.
     pub(crate) fn client(&self, cancel: &Cancel, format: LogFormat, notify: Notify) -> Result<Client, Error> {
-        let credentials = Credentials::load(&self.places(), Arc::new(Programs))?;
+        let credentials = Credentials::load(&self.places(), Arc::new(HelperPrograms::default()))?;
         for warning in credentials.warnings() {
             output::message(format, "warning", warning);
         }

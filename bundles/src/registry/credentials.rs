@@ -90,8 +90,13 @@ pub enum CredentialsError {
         source: ConfigError,
     },
     /// A helper.
-    #[error(transparent)]
-    Helper(#[from] HelperError),
+    #[error("credentials by {file}")]
+    Helper {
+        /// Which file names it.
+        file: String,
+        /// Why.
+        source: HelperError,
+    },
 }
 
 /// Where credentials may be: what the environment says.
@@ -239,8 +244,9 @@ impl Credentials {
     /// [`CredentialsError::Helper`] when a helper is needed and fails.
     pub fn find(&self, registry: &str, path: &str) -> Result<Option<(Login, String)>, CredentialsError> {
         for config in &self.configs {
+            let failed = |source| CredentialsError::Helper { file: config.source().to_owned(), source };
             if let Some((helper, server)) = config.helper(registry)
-                && let Some(login) = self.helper.get(helper, &server)?
+                && let Some(login) = self.helper.get(helper, &server).map_err(failed)?
             {
                 return Ok(Some((login, format!("docker-credential-{} ({})", helper, config.source()))));
             }
@@ -336,6 +342,6 @@ mod tests {
         assert_eq!(who(&places, "i.io").as_deref(), Some("file"));
         let all = Credentials::load(&places, Arc::new(NoHelper)).unwrap();
         assert!(all.warnings()[0].contains("chmod 600"), "{:?}", all.warnings());
-        assert!(matches!(all.find("h.io", "a"), Err(CredentialsError::Helper(_))));
+        assert!(matches!(all.find("h.io", "a"), Err(CredentialsError::Helper { .. })));
     }
 }

@@ -101,6 +101,16 @@ fn moved(rule: &Rule, name: &Reference, location: &str) -> Result<Reference, Pro
     Ok(moved)
 }
 
+/// Whether another login may see more; and how much this one was allowed to.
+fn hidden(problem: &Problem) -> Option<u8> {
+    match problem {
+        Problem::Unauthorized { .. } => Some(0),
+        Problem::Denied { .. } => Some(1),
+        Problem::NotFound { .. } => Some(2),
+        _ => None,
+    }
+}
+
 impl Endpoint {
     fn of(shared: &Shared, name: &Reference, trust: Trust, secrets: &[DockerConfig]) -> Self {
         let wanted = name.digest().map(ToString::to_string).or(name.tag().map(str::to_owned)).unwrap_or_default();
@@ -145,36 +155,51 @@ impl Endpoint {
 
     /// Asks, with one login after the other until one is let in. Any status but success is a [`Problem`].
     pub(super) fn ask(&self, shared: &Shared, question: &Question<'_>) -> Result<Answer, Problem> {
+        let first = self.chosen.load(Ordering::Relaxed);
+        let mut index = first;
+        let mut tried = Vec::new();
+        let mut refused: Option<Problem> = None;
         loop {
-            let index = self.chosen.load(Ordering::Relaxed);
-            let (asked, refused) = match self.ask_as(shared, question, index) {
-                Ok((answer, _)) if answer.status.is_success() => return Ok(answer),
-                Ok((answer, asked)) => {
-                    let used = !asked.tried.is_empty();
-                    (used, status::problem(answer, asked))
+            let before = tried.len();
+            let problem = match self.ask_as(shared, question, index, &mut tried) {
+                Ok((answer, _)) if answer.status.is_success() => {
+                    self.chosen.store(index, Ordering::Relaxed);
+                    return Ok(answer);
                 }
-                Err(problem) => (matches!(problem, Problem::Unauthorized { .. }), problem),
+                Ok((answer, speaker)) => {
+                    let time = shared.patience.idle;
+                    let asked = Asked { host: &self.host, what: question.what, tried: tried.clone(), speaker, time };
+                    status::problem(answer, asked)
+                }
+                Err(problem) => problem,
             };
-            let hidden = matches!(
-                refused,
-                Problem::Unauthorized { .. } | Problem::Denied { .. } | Problem::NotFound { .. }
-            );
-            if !(asked && hidden && index + 1 < self.candidates(shared)?.len()) {
-                return Err(refused);
+            let Some(rank) = hidden(&problem) else { return Err(problem) };
+            // What one of them at least was allowed to see says more than that another was not let in.
+            let worse = refused.take().filter(|earlier| hidden(earlier) > Some(rank)).unwrap_or(problem);
+            let all = if tried.len() > before { self.candidates(shared)?.len() } else { 0 };
+            index = if all == 0 { first } else { (index + 1) % all };
+            if index == first {
+                return Err(worse);
             }
-            // Several threads may come here for the same one: only one step each.
-            let next = self.chosen.compare_exchange(index, index + 1, Ordering::Relaxed, Ordering::Relaxed);
-            next.map_or_else(drop, drop);
+            refused = Some(worse);
         }
     }
 
-    fn ask_as(&self, shared: &Shared, question: &Question<'_>, index: usize) -> Result<(Answer, Asked<'_>), Problem> {
+    /// Asks with one login. Notes where it comes from, once it is used.
+    fn ask_as(
+        &self,
+        shared: &Shared,
+        question: &Question<'_>,
+        index: usize,
+        tried: &mut Vec<String>,
+    ) -> Result<(Answer, Speaker), Problem> {
         let base = self.base(shared)?;
         let url = self.url(&base, question.tail)?;
-        let origin = base.origin();
-        let time = shared.patience.idle;
         let mut login: Option<Candidate> = self.known_candidate(index);
         let mut header = shared.permissions.get(&self.key(&base, login.as_ref()));
+        if header.is_some() {
+            tried.extend(login.as_ref().map(|candidate| candidate.source.clone()));
+        }
         let mut fresh = Fresh::No;
         loop {
             let ask = Ask {
@@ -185,20 +210,23 @@ impl Endpoint {
                 authorization: header.as_ref(),
             };
             let answer = shared.wire.ask(&ask, &self.trust)?;
-            let own = answer.url.origin() == origin;
-            let what = question.what;
-            if answer.status.as_u16() != 401 || !own || fresh == Fresh::Yes {
-                let speaker = if own { Speaker::Registry } else { Speaker::Elsewhere };
-                let tried = if header.is_some() { self.tried(login.is_some(), index, shared) } else { Vec::new() };
-                return Ok((answer, Asked { host: &self.host, what, tried, speaker, time }));
+            if answer.url.origin() != base.origin() {
+                return Ok((answer, Speaker::Elsewhere));
+            }
+            if answer.status.as_u16() != 401 || fresh == Fresh::Yes {
+                return Ok((answer, Speaker::Registry));
             }
             // What was sent, if anything, is no longer good: once more, with what the challenge asks for.
+            let sent = header.is_some();
             login = self.candidates(shared)?.get(index).cloned();
+            if !sent {
+                tried.extend(login.as_ref().map(|candidate| candidate.source.clone()));
+            }
             let key = self.key(&base, login.as_ref());
             shared.permissions.forget(&key);
-            header = self.permit(shared, &answer, login.as_ref(), index, key)?;
+            header = self.permit(shared, &answer, login.as_ref(), tried, key)?;
             if header.is_none() {
-                return Ok((answer, Asked { host: &self.host, what, tried: Vec::new(), speaker: Speaker::Registry, time }));
+                return Ok((answer, Speaker::Registry));
             }
             fresh = Fresh::Yes;
         }
@@ -210,31 +238,24 @@ impl Endpoint {
         shared: &Shared,
         answer: &Answer,
         login: Option<&Candidate>,
-        index: usize,
+        tried: &[String],
         key: Key,
     ) -> Result<Option<Secret>, Problem> {
         let headers = answer.headers.get_all(header::WWW_AUTHENTICATE);
         let Some(challenge) = challenge::best(headers.iter().filter_map(|value| value.to_str().ok())) else { return Ok(None) };
-        let tried = self.tried(login.is_some(), index, shared);
         let asking = Asking {
             wire: &shared.wire,
             trust: &self.trust,
             host: &self.host,
             path: &self.path,
             login: login.map(|candidate| &candidate.login),
-            tried: &tried,
+            tried,
             time: shared.patience.document,
         };
         let Some(permission) = asking.permission(&challenge)? else { return Ok(None) };
         let header = permission.header.clone();
         shared.permissions.put(key, permission);
         Ok(Some(header))
-    }
-
-    /// Where the logins up to this one come from.
-    fn tried(&self, any: bool, index: usize, shared: &Shared) -> Vec<String> {
-        let all = if any { self.candidates(shared).unwrap_or_default() } else { Arc::default() };
-        all.iter().take(index + 1).map(|candidate| candidate.source.clone()).collect()
     }
 
     fn key(&self, base: &Url, login: Option<&Candidate>) -> Key {

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::credentials::{CredentialHelper, CredentialsError, LARGEST_FILE};
+use super::credentials::{CredentialHelper, CredentialsError, HelperError, LARGEST_FILE};
 use super::docker_config::{DockerConfig, HUB_SERVER, is_hub, key_host};
 use super::secret::Login;
 
@@ -41,7 +41,7 @@ pub enum Forgotten {
 pub fn store(path: &Path, registry: &str, login: &Login, helper: &dyn CredentialHelper) -> Result<Stored, CredentialsError> {
     let (mut document, config) = read(path)?;
     if let Some((name, server)) = config.helper(registry) {
-        helper.store(name, &server, login)?;
+        helper.store(name, &server, login).map_err(failed(path))?;
         return Ok(Stored::Helper(name.to_owned()));
     }
     let auths = document.entry("auths").or_insert_with(|| Value::Object(Map::new()));
@@ -60,9 +60,9 @@ pub fn remove(path: &Path, registry: &str, helper: &dyn CredentialHelper) -> Res
     let (mut document, config) = read(path)?;
     let mut forgotten = Forgotten::Nothing;
     if let Some((name, server)) = config.helper(registry)
-        && helper.get(name, &server)?.is_some()
+        && helper.get(name, &server).map_err(failed(path))?.is_some()
     {
-        helper.erase(name, &server)?;
+        helper.erase(name, &server).map_err(failed(path))?;
         forgotten = Forgotten::Removed;
     }
     if let Some(Value::Object(auths)) = document.get_mut("auths") {
@@ -74,6 +74,11 @@ pub fn remove(path: &Path, registry: &str, helper: &dyn CredentialHelper) -> Res
         }
     }
     Ok(forgotten)
+}
+
+fn failed(path: &Path) -> impl Fn(HelperError) -> CredentialsError {
+    let file = path.display().to_string();
+    move |source| CredentialsError::Helper { file: file.clone(), source }
 }
 
 /// The file as it is, and as it is understood. A missing one is empty.
@@ -154,7 +159,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::registry::{HelperError, NoHelper};
+    use crate::registry::NoHelper;
 
     fn json(path: &Path) -> Value {
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()

@@ -158,6 +158,25 @@ fn the_pods_secrets_come_first_and_the_users_last() {
     says(&read(&repository, &content(10)).unwrap_err(), &["secret one, secret two"]);
 }
 
+/// A miss with a good login must not make the next request use a bad one.
+#[test]
+fn what_is_not_there_does_not_change_the_login() {
+    let server = Server::plain(|request| match request.header("authorization") {
+        Some(BASIC) if request.path.contains("/blobs/") => Reply::ok(content(10)),
+        Some(BASIC) => Reply::new(404),
+        _ => Reply::new(401).with("WWW-Authenticate", "Basic"),
+    });
+    let bench = Bench::insecure(&server).with_auths(&auths(&server).replace("bWU6aHVudGVyMg==", "bWU6d3Jvbmc="));
+    let secret = DockerConfig::parse(auths(&server).as_bytes()).unwrap().from_source("secret one");
+    let repository = bench.named(&format!("{}/a/b:1", server.address), &[secret]).unwrap();
+    for _ in 0..2 {
+        read(&repository, &content(10)).unwrap();
+        let error = repository.manifest(None, 100).unwrap_err();
+        assert!(error.is_not_found(), "{error:?}");
+        says(&error, &["the credentials from secret one may not see it"]);
+    }
+}
+
 #[test]
 fn check_of_a_login() {
     let server = basic();

@@ -8,7 +8,7 @@ use bundles::registry::Login as Proof;
 use bundles::registry::login::{self, Forgotten, Stored};
 use clap::Args;
 
-use crate::credential_helper::Programs;
+use crate::credential_helper::HelperPrograms;
 use crate::error::{Error, print};
 use crate::output;
 use crate::pulling::told;
@@ -60,7 +60,7 @@ impl Login {
         let client = self.registries.stranger(&cancel, Arc::new(|notice| output::note(&told(notice))))?;
         interruptible(&cancel, || Ok(client.check(&self.registry, &proof)?))?;
         let path = self.registries.places().written();
-        match login::store(&path, &self.registry, &proof, &Programs)? {
+        match login::store(&path, &self.registry, &proof, &HelperPrograms::default())? {
             Stored::File => print(&format!("logged in to {}; kept in {}\n", self.registry, path.display())),
             Stored::Helper(helper) => print(&format!("logged in to {}; kept by docker-credential-{helper}\n", self.registry)),
         }
@@ -100,7 +100,7 @@ impl Login {
 impl Logout {
     pub(crate) fn run(&self) -> Result<(), Error> {
         let path = self.registries.places().written();
-        match login::remove(&path, &self.registry, &Programs)? {
+        match login::remove(&path, &self.registry, &HelperPrograms::default())? {
             Forgotten::Removed => print(&format!("logged out of {}\n", self.registry)),
             Forgotten::Nothing => {
                 let message = format!("not logged in to {}: nothing is kept for it in {}", self.registry, path.display());
