@@ -325,6 +325,22 @@ fn an_image_volume_is_bound_with_all_that_it_is_mounted_with() {
 }
 
 #[test]
+fn the_images_volumes_lie_below_the_pods_files_and_in_the_pods_volumes() {
+    let places = ["/etc", "/data", "/data/in/side", "/a/b/c"];
+    let image_volumes = places.iter().map(|place| (PathBuf::from(place), PathBuf::from(format!("/lib{place}")))).collect();
+    let host = Host { volumes: BTreeMap::from([("v".to_owned(), PathBuf::from("/lib/v"))]), image_volumes, ..Host::default() };
+    let lines = "securityContext: {readOnlyRootFilesystem: true}\nvolumeMounts: [{name: v, mountPath: /a/b}, {name: v, mountPath: /a/b/c/d}, {name: v, mountPath: /data/in}]";
+    let spec = host.good(&plan("volumes: [{name: v}]", lines, image()));
+    let order: Vec<&str> = spec.mounts().iter().flatten().filter_map(|mount| mount.destination().to_str()).collect();
+    let at = |place: &str| order.iter().position(|other| *other == place).unwrap_or_else(|| panic!("{place} in {order:?}"));
+    for chain in [&["/sys", "/etc", "/etc/hosts"][..], &["/sys", "/data", "/data/in", "/data/in/side"], &["/a/b", "/a/b/c", "/a/b/c/d"]] {
+        assert!(chain.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{chain:?} in {order:?}");
+    }
+    assert_eq!(mount(&spec, "/data").and_then(|mount| mount.source().clone()), Some(PathBuf::from("/lib/data")));
+    assert_eq!(options(&spec, "/data"), ["rbind", "rprivate", "rw"], "whatever the root is");
+}
+
+#[test]
 fn namespaces_are_joined_made_or_left() {
     let joined = |name: &str| Namespace::Path(PathBuf::from(format!("/proc/7/ns/{name}")));
     let host = Host {

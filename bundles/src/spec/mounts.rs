@@ -9,7 +9,7 @@ use crate::plan::{ContainerPlan, PodPlan, VolumeMount, VolumeSource};
 
 /// In the order in which they are mounted: the kernel's file systems, the image's own volumes, the pod's files, the volumes.
 pub(super) fn mounts(pod: &PodPlan, container: &ContainerPlan, context: &SpecContext<'_>) -> Result<Vec<Mount>, SpecError> {
-    let volumes = volumes(pod, container, context)?;
+    let mut volumes = volumes(pod, container, context)?;
     let covered = |path: &Path| {
         volumes.iter().any(|volume| {
             let target = volume.destination().as_path();
@@ -23,14 +23,10 @@ pub(super) fn mounts(pod: &PodPlan, container: &ContainerPlan, context: &SpecCon
     mounts.extend(own);
     mounts.extend(files(container, context));
     mounts.retain(|mount| !covered(mount.destination()));
-    mounts.extend(volumes);
     // Those of the image that lie in a volume of the pod come after it. Stable: the pod's order stays.
-    let pods = mounts.len();
-    mounts.extend(within);
-    if pods < mounts.len() {
-        let first = pods - container.mounts.len();
-        mounts[first..].sort_by_key(|mount| mount.destination().components().count());
-    }
+    volumes.extend(within);
+    volumes.sort_by_key(|mount| mount.destination().components().count());
+    mounts.extend(volumes);
     Ok(mounts)
 }
 
