@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bundles::registry::{CredentialHelper, HelperError, Login, Secret};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// A helper may ask the user to unlock something, but not for ever.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -47,7 +48,7 @@ struct Document {
 
 impl CredentialHelper for HelperPrograms {
     fn get(&self, helper: &str, server: &str) -> Result<Option<Login>, HelperError> {
-        let answer = self.run(helper, "get", server.as_bytes().to_vec())?;
+        let answer = self.run(helper, "get", server.as_bytes().to_vec().into())?;
         if !answer.status.success() {
             let nothing = String::from_utf8_lossy(&answer.out).trim().to_ascii_lowercase().contains(NOT_FOUND);
             return if nothing { Ok(None) } else { Err(answer.failure(helper, "get")) };
@@ -62,19 +63,22 @@ impl CredentialHelper for HelperPrograms {
         let (username, secret) = login.for_helper();
         let document = Document { server: server.into(), username: username.into(), secret: secret.reveal().into() };
         let document = serde_json::to_vec(&document).map_err(|error| failed(helper, error.to_string()))?;
-        self.run(helper, "store", document)?.check(helper, "store")
+        self.run(helper, "store", document.into())?.check(helper, "store")
     }
 
     fn erase(&self, helper: &str, server: &str) -> Result<(), HelperError> {
-        self.run(helper, "erase", server.as_bytes().to_vec())?.check(helper, "erase")
+        self.run(helper, "erase", server.as_bytes().to_vec().into())?.check(helper, "erase")
     }
 }
+
+/// There may be a secret in it.
+type Bytes = Zeroizing<Vec<u8>>;
 
 /// How a helper ended, and what it wrote.
 struct Answer {
     status: ExitStatus,
-    out: Vec<u8>,
-    err: Vec<u8>,
+    out: Bytes,
+    err: Bytes,
 }
 
 impl Answer {
@@ -95,7 +99,7 @@ fn failed(helper: &str, why: impl Into<String>) -> HelperError {
 }
 
 impl HelperPrograms {
-    fn run(&self, helper: &str, action: &str, input: Vec<u8>) -> Result<Answer, HelperError> {
+    fn run(&self, helper: &str, action: &str, input: Zeroizing<Vec<u8>>) -> Result<Answer, HelperError> {
         // The name comes from a file; it must not lead to another program.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if helper.is_empty() || !helper.chars().all(plain) {
@@ -120,7 +124,7 @@ impl HelperPrograms {
     }
 
     /// Gives it its input, and reads all it writes.
-    fn talk(&self, helper: &str, child: &mut Child, input: Vec<u8>) -> Result<(Vec<u8>, Vec<u8>), HelperError> {
+    fn talk(&self, helper: &str, child: &mut Child, input: Zeroizing<Vec<u8>>) -> Result<(Bytes, Bytes), HelperError> {
         let until = Instant::now() + self.limit;
         if let Some(mut stdin) = child.stdin.take() {
             // One that does not want it says so by how it ends.
@@ -128,7 +132,7 @@ impl HelperPrograms {
         }
         let out = read(child.stdout.take());
         let err = read(child.stderr.take());
-        let wait = |stream: Receiver<io::Result<Vec<u8>>>| {
+        let wait = |stream: Receiver<io::Result<Bytes>>| {
             let read = stream.recv_timeout(until.saturating_duration_since(Instant::now()));
             let bytes = read.map_err(|_| failed(helper, format!("did not end within {} s", self.limit.as_secs())))?;
             let bytes = bytes.map_err(|error| failed(helper, format!("cannot be read: {error}")))?;
@@ -142,10 +146,10 @@ impl HelperPrograms {
 }
 
 /// Reads on a thread of its own: a helper may fill both of its pipes.
-fn read(stream: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<u8>>> {
+fn read(stream: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Bytes>> {
     let (send, receive) = channel();
     thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let mut bytes = Bytes::default();
         let read = stream.map_or(Ok(0), |stream| stream.take(LARGEST_ANSWER + 1).read_to_end(&mut bytes));
         // Nobody waits any more once the time is over.
         send.send(read.map(|_| bytes)).ok();

@@ -108,4 +108,11 @@ mod tests {
             assert_eq!(best_of(&[text]), None, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn anything_else(text in "(Bearer|Basic|realm|=|\"|\\\\|,| |\u{e9}|x)*", other: String) {
+            let _ = (best_of(&[&text]), best_of(&[&other]));
+        }
+    }
 }
