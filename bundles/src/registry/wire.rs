@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::RootCertStore;
 use ureq::http::{HeaderMap, Request, StatusCode, header};
-use ureq::tls::Certificate;
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _};
 use ureq::{Agent, Body, Proxy};
 use url::Url;
 
@@ -17,6 +17,7 @@ use super::resolver::{Names, is_loopback};
 use super::retry::Patience;
 use super::secret::Secret;
 use super::settings::Security;
+use super::tls::TlsConnector;
 use super::transport::{Fault, TcpConnector};
 use super::{quote, tls};
 use crate::cancel::Cancel;
@@ -69,7 +70,7 @@ pub(super) struct Wire {
     cancel: Cancel,
     patience: Patience,
     certs_dirs: Vec<PathBuf>,
-    roots: OnceLock<Vec<Certificate<'static>>>,
+    roots: OnceLock<RootCertStore>,
     agents: Mutex<HashMap<(String, Trust), Agent>>,
 }
 
@@ -151,10 +152,9 @@ impl Wire {
             .timeout_connect(Some(self.patience.connect))
             .timeout_recv_response(Some(self.patience.document))
             .proxy(proxy(url)?)
-            .tls_config(tls)
             .build();
         let tcp = TcpConnector { cancel: self.cancel.clone(), idle: self.patience.idle };
-        let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(RustlsConnector::default());
+        let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { config: tls });
         let names = Names { cancel: self.cancel.clone(), limit: self.patience.connect };
         let agent = Agent::with_parts(config, connector, names);
         agents.insert(key, agent.clone());
@@ -316,7 +316,6 @@ fn problem(url: &Url, error: ureq::Error) -> Problem {
     let host = authority(url);
     match error {
         ureq::Error::Io(source) => io_cause(host, url, source),
-        ureq::Error::Rustls(error) => tls_problem(host, &error),
         ureq::Error::Timeout(ureq::Timeout::Connect) => Problem::TimedOut { host, doing: "take the connection" },
         ureq::Error::Timeout(_) => Problem::TimedOut { host, doing: "answer" },
         ureq::Error::HostNotFound => Problem::UnknownHost { host },
