@@ -110,7 +110,9 @@ impl HelperPrograms {
         let mut command = Command::new(program);
         command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => failed(helper, "there is no such program in PATH: install it, or take it out of the file that names it"),
+            io::ErrorKind::NotFound => {
+                failed(helper, "there is no such program in PATH: install it, or take it out of the file that names it")
+            }
             _ => failed(helper, format!("cannot be started: {error}")),
         })?;
         let answer = self.talk(helper, &mut child, input);
@@ -176,7 +178,8 @@ mod tests {
 
     #[test]
     fn it_is_asked_and_answers() {
-        let (_dir, programs) = helper(r#"read -r server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$1 $server\",\"Secret\":\"s\"}""#);
+        let script = r#"read -r server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$1 $server\",\"Secret\":\"s\"}""#;
+        let (_dir, programs) = helper(script);
         let login = programs.get("test", "r.io").unwrap().unwrap();
         assert_eq!(login, Login::password("get r.io", "s"));
         let (_dir, programs) = helper(r#"echo '{"ServerURL":"x","Username":"<token>","Secret":"s"}'"#);

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn malformed_ones_end() {
-        for text in ["", ",", "=", "Bearer", "Bearer realm", "Bearer realm=\"open", "Bearer realm=\"x\\", "Digest a=b", "\u{e9}", "Bearer \u{e9}=x"] {
+        let headers = ["", ",", "=", "Bearer", "Bearer realm", "Bearer realm=\"open", "Bearer realm=\"x\\"];
+        for text in headers.into_iter().chain(["Digest a=b", "\u{e9}", "Bearer \u{e9}=x"]) {
             assert_eq!(best_of(&[text]), None, "{text}");
         }
     }

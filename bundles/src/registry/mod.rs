@@ -9,6 +9,7 @@
 //! Spec: distribution-spec 1.1. Which library, and why: docs/decisions/0013-registry-client.md.
 
 mod blob;
+mod cause;
 mod challenge;
 mod credentials;
 mod docker_config;
@@ -185,4 +186,19 @@ fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_may_share() {
+        fn shared<T: Send + Sync + 'static>() {}
+        fn sent<T: Send + 'static>() {}
+        shared::<Client>();
+        shared::<Repository>();
+        shared::<RegistryError>();
+        sent::<Blob>();
+    }
 }

@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn what_needs_no_name_server() {
         let names = Names { cancel: Cancel::new(), limit: Duration::ZERO };
-        for (host, wanted) in [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1"), ("a.localhost", "127.0.0.1")] {
+        let known = [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1"), ("a.localhost", "127.0.0.1")];
+        for (host, wanted) in known {
             assert_eq!(names.addresses(host).unwrap()[0].to_string(), wanted, "{host}");
         }
         let uri: Uri = "https://127.0.0.1/".parse().unwrap();
@@ -117,7 +118,13 @@ mod tests {
 
     #[test]
     fn loopback_by_name() {
-        for (host, wanted) in [("127.9.9.9", true), ("localhost", true), ("[::1]", true), ("localhost.io", false), ("10.0.0.1", false)] {
+        for (host, wanted) in [
+            ("127.9.9.9", true),
+            ("localhost", true),
+            ("[::1]", true),
+            ("localhost.io", false),
+            ("10.0.0.1", false),
+        ] {
             assert_eq!(is_loopback(host), wanted, "{host}");
         }
     }

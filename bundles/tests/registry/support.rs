@@ -16,6 +16,7 @@ use bundles::registry::{
     Client, Credentials, DockerConfig, NoHelper, Notice, Options, Patience, Places, RegistryError, Repository, Settings,
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::Digest as _;
 
@@ -396,8 +397,8 @@ impl Authority {
                 let mut roots = rustls::RootCertStore::empty();
                 let pem = pem_to_der(&authority.pem);
                 roots.add(pem.into()).unwrap();
-                let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
-                builder.with_client_cert_verifier(verifier)
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
             }
         };
         Arc::new(builder.with_single_cert(vec![certificate.der().clone()], key).unwrap())
