@@ -160,13 +160,14 @@ impl Client {
         Ok(Repository::new(self.0.clone(), name, endpoints))
     }
 
-    /// Whether a registry takes a login. One that lets everybody in takes any.
+    /// Whether a registry (`host[:port]`; a path after it is left out) takes a login. One that lets everybody in takes any.
     ///
     /// # Errors
     /// [`RegistryError`] when it does not, or cannot be asked.
     pub fn check(&self, registry: &str, login: &Login) -> Result<(), RegistryError> {
         let what = format!("log in to {}", quote(registry));
-        let endpoint = Endpoint::registry(&self.0, registry, login);
+        let host = endpoint::host(registry).map_err(|problem| RegistryError::new(&*what, problem))?;
+        let endpoint = Endpoint::registry(&self.0, &host, login);
         let question = Question { method: Method::Get, tail: "", accept: None, from: 0, what: "registry" };
         let asked = retry::retry(&self.0, &what, || endpoint.ask(&self.0, &question).map(drop));
         asked.map_err(|problem| RegistryError::new(what, problem))
