@@ -13,6 +13,7 @@ use bundles::registry::{CredentialHelper, HelperError, Login, Secret};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// A helper may ask the user to unlock something, but not for ever.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -62,7 +63,7 @@ impl CredentialHelper for HelperPrograms {
     fn store(&self, helper: &str, server: &str, login: &Login) -> Result<(), HelperError> {
         let (username, secret) = login.for_helper();
         let document = Document { server: server.into(), username: username.into(), secret: secret.reveal().into() };
-        let document = serde_json::to_vec(&document).map_err(|error| failed(helper, error.to_string()))?;
+        let document = Bytes::new(serde_json::to_vec(&document).map_err(|error| failed(helper, error.to_string()))?);
         self.run(helper, "store", &document)?.check(helper, "store")
     }
 
@@ -71,11 +72,14 @@ impl CredentialHelper for HelperPrograms {
     }
 }
 
+/// There may be a secret in it.
+type Bytes = Zeroizing<Vec<u8>>;
+
 /// How a helper ended, and what it wrote.
 struct Answer {
     status: ExitStatus,
-    out: Vec<u8>,
-    err: Vec<u8>,
+    out: Bytes,
+    err: Bytes,
 }
 
 impl Answer {
@@ -107,7 +111,9 @@ impl HelperPrograms {
         let mut command = Command::new(program);
         command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => failed(helper, "there is no such program in PATH: install it, or take it out of the file that names it"),
+            io::ErrorKind::NotFound => {
+                failed(helper, "there is no such program in PATH: install it, or take it out of the file that names it")
+            }
             _ => failed(helper, format!("cannot be started: {error}")),
         })?;
         let answer = self.talk(helper, &mut child, input);
@@ -121,7 +127,7 @@ impl HelperPrograms {
     }
 
     /// Gives it its input, and reads all it writes. Without a thread: one that outlived a helper would be in the way of a fork.
-    fn talk(&self, helper: &str, child: &mut Child, input: &[u8]) -> Result<(Vec<u8>, Vec<u8>), HelperError> {
+    fn talk(&self, helper: &str, child: &mut Child, input: &[u8]) -> Result<(Bytes, Bytes), HelperError> {
         let until = Instant::now() + self.limit;
         let broken = |e: io::Error| failed(helper, format!("cannot be talked to: {e}"));
         let mut input = Input::new(child.stdin.take(), input).map_err(broken)?;
@@ -187,18 +193,18 @@ impl<'a> Input<'a> {
 /// What a helper writes; the pipe is closed at its end.
 struct Output {
     fd: Option<OwnedFd>,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Output {
     fn new(fd: Option<OwnedFd>) -> Self {
-        Self { fd, bytes: Vec::new() }
+        Self { fd, bytes: Bytes::default() }
     }
 
     fn read(&mut self) -> io::Result<()> {
         let Some(fd) = &self.fd else { return Ok(()) };
-        let mut buffer = [0; 8192];
-        match rustix::io::read(fd, &mut buffer) {
+        let mut buffer = Zeroizing::new([0; 8192]);
+        match rustix::io::read(fd, &mut buffer[..]) {
             Ok(0) => self.fd = None,
             Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -227,7 +233,8 @@ mod tests {
 
     #[test]
     fn it_is_asked_and_answers() {
-        let (_dir, programs) = helper(r#"read -r server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$1 $server\",\"Secret\":\"s\"}""#);
+        let script = r#"read -r server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$1 $server\",\"Secret\":\"s\"}""#;
+        let (_dir, programs) = helper(script);
         let login = programs.get("test", "r.io").unwrap().unwrap();
         assert_eq!(login, Login::password("get r.io", "s"));
         let (_dir, programs) = helper(r#"echo '{"ServerURL":"x","Username":"<token>","Secret":"s"}'"#);

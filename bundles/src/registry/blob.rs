@@ -6,11 +6,12 @@ use std::sync::Arc;
 use ureq::http::header;
 use url::Url;
 
+use super::cause::io_problem;
 use super::endpoint::Endpoint;
 use super::error::{Problem, RegistryError};
 use super::repository::{Inner, blob_question, blob_tail};
 use super::retry;
-use super::wire::{Answer, io_problem};
+use super::wire::Answer;
 use crate::image::digest::Digest;
 
 /// The bytes of a blob.
@@ -54,7 +55,13 @@ impl Blob {
     }
 
     /// Asks for what is left from `offset` on.
-    pub(super) fn connect(inner: &Inner, endpoint: &Endpoint, digest: &Digest, size: u64, offset: u64) -> Result<Stream, Problem> {
+    pub(super) fn connect(
+        inner: &Inner,
+        endpoint: &Endpoint,
+        digest: &Digest,
+        size: u64,
+        offset: u64,
+    ) -> Result<Stream, Problem> {
         let answer = inner.ask(endpoint, &blob_question(&blob_tail(digest), offset))?;
         let host = answer.host();
         let wrong = |why: String| Problem::Protocol { host: host.clone(), why };
@@ -63,8 +70,8 @@ impl Blob {
             200 => 0,
             206 if offset > 0 => {
                 let range = answer.header(header::CONTENT_RANGE).unwrap_or_default();
-                let right = content_range(range).is_some_and(|(first, total)| first == offset && total.is_none_or(|total| total == size));
-                if !right {
+                let right = |(first, total): (u64, Option<u64>)| first == offset && total.is_none_or(|total| total == size);
+                if !content_range(range).is_some_and(right) {
                     return Err(wrong(format!("asked for bytes from {offset} of {size} on, it sends `{range}`")));
                 }
                 offset
@@ -78,7 +85,8 @@ impl Blob {
         let url = answer.url.clone();
         let mut reader = Answer::into_reader(answer);
         let length = if length.is_some() { Length::Announced } else { Length::Open };
-        let skipped = io::copy(&mut reader.by_ref().take(offset - begins), &mut io::sink()).map_err(|error| io_problem(&url, error))?;
+        let skipped = io::copy(&mut reader.by_ref().take(offset - begins), &mut io::sink());
+        let skipped = skipped.map_err(|error| io_problem(&url, error))?;
         if skipped < offset - begins {
             return Err(Problem::Truncated { host, expected: size, got: skipped });
         }

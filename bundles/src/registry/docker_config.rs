@@ -208,7 +208,8 @@ fn hosts_match(pattern: &str, registry: &str) -> bool {
     let (pattern, pattern_port) = split_port(pattern);
     let (host, port) = split_port(registry);
     let (pattern, host): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), host.split('.').collect());
-    pattern_port == port && pattern.len() == host.len() && pattern.iter().zip(&host).all(|(glob, label)| glob_matches(glob, label))
+    let labels = pattern.iter().zip(&host).all(|(glob, label)| glob_matches(glob, label));
+    labels && pattern_port == port && pattern.len() == host.len()
 }
 
 fn split_port(host: &str) -> (&str, Option<&str>) {
@@ -258,7 +259,8 @@ mod tests {
     #[test]
     fn all_forms_of_an_entry() {
         let text = br#"{"auths":{"a":{"auth":"bWU6aHVudGVyMg=="},"b":{"username":"x","password":"y"},"c":{},
-            "d":{"auth":"bWU6","identitytoken":"tok"},"e":{"auth":"bWU6YTpi"}},"credHelpers":{"g.io":"gcr"},"credsStore":"pass"}"#;
+            "d":{"auth":"bWU6","identitytoken":"tok"},"e":{"auth":"bWU6YTpi"}},
+            "credHelpers":{"g.io":"gcr"},"credsStore":"pass"}"#;
         let config = DockerConfig::parse(text).unwrap();
         let read: Vec<_> = config.auths.iter().map(|(key, login)| (&**key, login.username(), password(login))).collect();
         assert_eq!(read, [("a", "me", "hunter2"), ("b", "x", "y"), ("d", "me", "tok"), ("e", "me", "a:b")]);
@@ -271,7 +273,13 @@ mod tests {
 
     #[test]
     fn errors_do_not_quote_secrets() {
-        for text in [r#"{"auths":{"a":{"auth":"c2VjcmV0"}}}"#, r#"{"auths":{"a":{"auth":5}}}"#, r#"{"auths":{"a":{"auth":"%hunter2"}}}"#, "hunter2"] {
+        for text in [
+            r#"{"auths":{"a":{"auth":"c2VjcmV0"}}}"#,
+            r#"{"auths":{"a":{"auth":5}}}"#,
+            r#"{"auths":{"a":{"auth":"%hunter2"}}}"#,
+            r#"{"auths":"hunter2"}"#,
+            "hunter2",
+        ] {
             let error = DockerConfig::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(!error.contains("hunter2") && !error.contains("c2VjcmV0") && !error.is_empty(), "{error}");
         }

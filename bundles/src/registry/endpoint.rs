@@ -87,6 +87,23 @@ pub(super) fn all(shared: &Shared, name: &Reference, secrets: &[DockerConfig]) -
     Ok(all)
 }
 
+/// The host of `host[:port][/path]`.
+///
+/// # Errors
+/// [`Problem::Location`] when it is none.
+pub(super) fn host(registry: &str) -> Result<String, Problem> {
+    let wrong = |why: String| Problem::Location { location: registry.to_owned(), why };
+    let first = registry.split('/').next().unwrap_or_default();
+    let name = Reference::parse(&format!("{first}/x")).map_err(|error| wrong(super::error::chain(&error)))?;
+    let taken = name.registry() == first || is_hub(first);
+    if taken { Ok(name.registry().to_owned()) } else { Err(wrong(no_host(first))) }
+}
+
+/// `a/b` could be a path on Docker Hub.
+fn no_host(host: &str) -> String {
+    format!("`{host}` is not taken for a host: write it with its domain or port")
+}
+
 /// The name of the same image below `location`.
 fn moved(rule: &Rule, name: &Reference, location: &str) -> Result<Reference, Problem> {
     let full = name.to_string();
@@ -96,7 +113,7 @@ fn moved(rule: &Rule, name: &Reference, location: &str) -> Result<Reference, Pro
     let moved = Reference::parse(&there).map_err(|error| wrong(super::error::chain(&error)))?;
     let host = location.split('/').next().unwrap_or_default();
     if moved.registry() != host && !is_hub(host) {
-        return Err(wrong(format!("`{host}` is not taken for a host: write it with its domain or port")));
+        return Err(wrong(no_host(host)));
     }
     Ok(moved)
 }
@@ -317,5 +334,29 @@ impl Endpoint {
         };
         shared.schemes.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), scheme);
         url(scheme)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_registries() {
+        for (given, wanted) in [
+            ("quay.io", Some("quay.io")),
+            ("h:5000/a/b", Some("h:5000")),
+            ("index.docker.io", Some("docker.io")),
+            ("docker.io", Some("docker.io")),
+            ("localhost", Some("localhost")),
+            ("[::1]:5000", Some("[::1]:5000")),
+            ("myhost", None),
+            ("https://quay.io", None),
+            ("me:pw@quay.io", None),
+            ("quay.io?x", None),
+            ("", None),
+        ] {
+            assert_eq!(host(given).ok().as_deref(), wanted, "{given}");
+        }
     }
 }

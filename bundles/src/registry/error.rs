@@ -302,8 +302,8 @@ pub enum Problem {
         /// In which file.
         file: PathBuf,
     },
-    /// The settings make a name of it that is none.
-    #[error("the settings send it to `{}`, which is not a registry's place: {}", printable(.location), printable(.why))]
+    /// Not a place of a registry: what the settings make of a name, or what was given.
+    #[error("`{}` is not a registry's place: {}", printable(.location), printable(.why))]
     Location {
         /// Where to.
         location: String,

@@ -9,6 +9,7 @@
 //! Spec: distribution-spec 1.1. Which library, and why: docs/decisions/0013-registry-client.md.
 
 mod blob;
+mod cause;
 mod challenge;
 mod credentials;
 mod docker_config;
@@ -159,13 +160,14 @@ impl Client {
         Ok(Repository::new(self.0.clone(), name, endpoints))
     }
 
-    /// Whether a registry takes a login. One that lets everybody in takes any.
+    /// Whether a registry (`host[:port]`; a path after it is left out) takes a login. One that lets everybody in takes any.
     ///
     /// # Errors
     /// [`RegistryError`] when it does not, or cannot be asked.
     pub fn check(&self, registry: &str, login: &Login) -> Result<(), RegistryError> {
         let what = format!("log in to {}", quote(registry));
-        let endpoint = Endpoint::registry(&self.0, registry, login);
+        let host = endpoint::host(registry).map_err(|problem| RegistryError::new(&*what, problem))?;
+        let endpoint = Endpoint::registry(&self.0, &host, login);
         let question = Question { method: Method::Get, tail: "", accept: None, from: 0, what: "registry" };
         let asked = retry::retry(&self.0, &what, || endpoint.ask(&self.0, &question).map(drop));
         asked.map_err(|problem| RegistryError::new(what, problem))
@@ -185,4 +187,19 @@ fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_may_share() {
+        fn shared<T: Send + Sync + 'static>() {}
+        fn sent<T: Send + 'static>() {}
+        shared::<Client>();
+        shared::<Repository>();
+        shared::<RegistryError>();
+        sent::<Blob>();
+    }
 }

@@ -2,6 +2,25 @@
 //!
 //! Spec: containers-registries.conf(5), version 2: `[[registry]]` with `prefix`, `location`, `insecure`, `blocked` and
 //! `[[registry.mirror]]` with `location` and `insecure`. Ours: `ca`, a file with certificates in PEM.
+//!
+//! ```toml
+//! [[registry]]
+//! prefix = "docker.io"                  # or "registry.example.com/team", or "*.example.com"
+//! [[registry.mirror]]                   # asked first, in this order
+//! location = "mirror.example.com/hub"   # docker.io/library/nginx is mirror.example.com/hub/library/nginx there
+//!
+//! [[registry]]
+//! location = "localhost:5000"
+//! insecure = true                       # any certificate, or plain HTTP
+//!
+//! [[registry]]
+//! location = "registry.example.com"
+//! ca = "/etc/minipod/example-ca.pem"
+//!
+//! [[registry]]
+//! prefix = "registry.example.com/old"   # the longest prefix wins
+//! blocked = true
+//! ```
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,14 @@
 //! HTTP: one request, its redirects, and what may go wrong on the way.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::RootCertStore;
 use ureq::http::{HeaderMap, Request, StatusCode, header};
-use ureq::tls::Certificate;
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _};
 use ureq::{Agent, Body, Proxy};
 use url::Url;
 
@@ -17,8 +17,9 @@ use super::resolver::{Names, is_loopback};
 use super::retry::Patience;
 use super::secret::Secret;
 use super::settings::Security;
-use super::transport::{Fault, TcpConnector};
-use super::{quote, tls};
+use super::tls::TlsConnector;
+use super::transport::TcpConnector;
+use super::{cause, quote, tls};
 use crate::cancel::Cancel;
 
 /// As browsers and docker do it.
@@ -69,7 +70,7 @@ pub(super) struct Wire {
     cancel: Cancel,
     patience: Patience,
     certs_dirs: Vec<PathBuf>,
-    roots: OnceLock<Vec<Certificate<'static>>>,
+    roots: OnceLock<RootCertStore>,
     agents: Mutex<HashMap<(String, Trust), Agent>>,
 }
 
@@ -127,7 +128,7 @@ impl Wire {
             }
             _ => agent.run(request.body(()).map_err(wrong)?),
         };
-        let (parts, body) = answer.map_err(|error| problem(url, error))?.into_parts();
+        let (parts, body) = answer.map_err(|error| cause::problem(url, error))?.into_parts();
         Ok(Answer { status: parts.status, headers: parts.headers, body, url: url.clone() })
     }
 
@@ -151,10 +152,9 @@ impl Wire {
             .timeout_connect(Some(self.patience.connect))
             .timeout_recv_response(Some(self.patience.document))
             .proxy(proxy(url)?)
-            .tls_config(tls)
             .build();
         let tcp = TcpConnector { cancel: self.cancel.clone(), idle: self.patience.idle };
-        let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(RustlsConnector::default());
+        let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { config: tls });
         let names = Names { cancel: self.cancel.clone(), limit: self.patience.connect };
         let agent = Agent::with_parts(config, connector, names);
         agents.insert(key, agent.clone());
@@ -226,7 +226,7 @@ impl Answer {
         let mut bytes = Vec::new();
         let mut buffer = vec![0; 16 << 10];
         loop {
-            let count = reader.read(&mut buffer).map_err(|error| io_problem(&url, error))?;
+            let count = reader.read(&mut buffer).map_err(|error| cause::io_problem(&url, error))?;
             bytes.extend_from_slice(&buffer[..count]);
             if bytes.len() as u64 > limit {
                 return Err(Problem::TooLarge { host, what, limit });
@@ -239,7 +239,9 @@ impl Answer {
             }
         }
         match announced {
-            Some(expected) if expected != bytes.len() as u64 => Err(Problem::Truncated { host, expected, got: bytes.len() as u64 }),
+            Some(expected) if expected != bytes.len() as u64 => {
+                Err(Problem::Truncated { host, expected, got: bytes.len() as u64 })
+            }
             _ => Ok(bytes),
         }
     }
@@ -304,61 +306,6 @@ fn envelope(bytes: &[u8]) -> String {
     });
     let all: Vec<String> = entries.chain(envelope.details).filter(|text| !text.is_empty()).collect();
     quote(&all.join(", "))
-}
-
-/// What an error of a body's reader means.
-pub(super) fn io_problem(url: &Url, error: io::Error) -> Problem {
-    problem(url, ureq::Error::from(error))
-}
-
-/// What an error of ureq means.
-fn problem(url: &Url, error: ureq::Error) -> Problem {
-    let host = authority(url);
-    match error {
-        ureq::Error::Io(source) => io_cause(host, url, source),
-        ureq::Error::Rustls(error) => tls_problem(host, &error),
-        ureq::Error::Timeout(ureq::Timeout::Connect) => Problem::TimedOut { host, doing: "take the connection" },
-        ureq::Error::Timeout(_) => Problem::TimedOut { host, doing: "answer" },
-        ureq::Error::HostNotFound => Problem::UnknownHost { host },
-        ureq::Error::ConnectProxyFailed(why) => Problem::Proxy { why },
-        ureq::Error::InvalidProxyUrl => Problem::Proxy { why: "it is not a URL".into() },
-        other => protocol(url, &other.to_string()),
-    }
-}
-
-fn io_cause(host: String, url: &Url, source: io::Error) -> Problem {
-    if let Some(error) = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return tls_problem(host, error);
-    }
-    if !source.get_ref().is_some_and(|inner| inner.is::<Fault>()) {
-        return Problem::Interrupted { host, source };
-    }
-    match source.into_inner().map(|inner| inner.downcast::<Fault>()) {
-        Some(Ok(fault)) => fault_problem(host, url, *fault),
-        Some(Err(other)) => Problem::Interrupted { host, source: io::Error::other(other) },
-        None => Problem::Interrupted { host, source: io::ErrorKind::Other.into() },
-    }
-}
-
-fn fault_problem(host: String, url: &Url, fault: Fault) -> Problem {
-    let name = || url.host_str().unwrap_or_default().to_owned();
-    match fault {
-        Fault::Cancelled => Problem::Cancelled,
-        Fault::Stalled(after) => Problem::Stalled { host, after },
-        Fault::Connect(source) if source.kind() == io::ErrorKind::ConnectionRefused => Problem::Refused { host, source },
-        Fault::Connect(source) => Problem::Connect { host, source },
-        Fault::UnknownHost => Problem::UnknownHost { host: name() },
-        Fault::NameServer(why) => Problem::NameServer { host: name(), why },
-    }
-}
-
-fn tls_problem(host: String, error: &rustls::Error) -> Problem {
-    use rustls::{CertificateError, Error, InvalidMessage};
-    match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Problem::TlsUntrusted { host },
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => Problem::NotTls { host },
-        other => Problem::Tls { host, why: other.to_string() },
-    }
 }
 
 #[cfg(test)]

@@ -117,3 +117,31 @@ fn blocked() {
     says(&error, &["127.0.0.1:1/bad/x:latest", "`127.0.0.1:1/bad` is blocked by test.conf"]);
     assert!(bench.named("127.0.0.1:1/badly/x", &[]).is_ok());
 }
+
+#[test]
+fn nobody_takes_the_connection() {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket, socket_with};
+    // Room for one connection that nobody accepts: what comes after it gets no answer.
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&listener, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&listener, 0).unwrap();
+    let address = std::net::SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+        connect(&socket, &address).unwrap_err();
+        waiting.push(socket);
+    }
+    let mut bench = Bench::new("");
+    bench.options.patience.connect = Duration::from_millis(50);
+    let error = bench.named(&format!("{address}/a"), &[]).unwrap().digest().unwrap_err();
+    assert!(matches!(error.problem(), Problem::TimedOut { .. }) && error.is_unreachable(), "{error:?}");
+    assert_eq!(bench.retries(), 2);
+    says(&error, &["did not take the connection in time"]);
+
+    bench.options.patience.connect = Duration::from_secs(3600);
+    let repository = bench.named(&format!("{address}/a"), &[]).unwrap();
+    let thread = std::thread::spawn(move || repository.digest().unwrap_err());
+    bench.options.cancel.cancel();
+    assert!(thread.join().unwrap().is_cancelled());
+}

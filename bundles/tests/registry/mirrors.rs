@@ -63,3 +63,17 @@ fn settings_that_make_no_name() {
     let error = bench.named("nginx", &[]).err().unwrap();
     assert!(matches!(error.problem(), Problem::Location { .. }), "{error:?}");
 }
+
+#[test]
+fn a_whole_domain_elsewhere() {
+    let server = Server::plain(|request| Reply::part(request, &content(10)));
+    let settings = format!("[[registry]]\nprefix = \"*.example.com\"\nlocation = \"{}/deep\"\ninsecure = true", server.address);
+    let bench = Bench::new(&settings);
+    read(&bench.named("one.example.com:5000/a/b:1", &[]).unwrap(), &content(10)).unwrap();
+    assert!(server.seen().last().unwrap().path.starts_with("/v2/deep/a/b/blobs/"));
+
+    // Without a location the name itself says where.
+    let port = server.address.port();
+    let bench = Bench::new("[[registry]]\nprefix = \"*.localhost\"\ninsecure = true");
+    read(&bench.named(&format!("one.localhost:{port}/a/b:1"), &[]).unwrap(), &content(10)).unwrap();
+}

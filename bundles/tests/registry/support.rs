@@ -16,6 +16,7 @@ use bundles::registry::{
     Client, Credentials, DockerConfig, NoHelper, Notice, Options, Patience, Places, RegistryError, Repository, Settings,
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::Digest as _;
 
@@ -397,11 +398,25 @@ impl Authority {
                 let mut roots = rustls::RootCertStore::empty();
                 let pem = pem_to_der(&authority.pem);
                 roots.add(pem.into()).unwrap();
-                let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
-                builder.with_client_cert_verifier(verifier)
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
             }
         };
         Arc::new(builder.with_single_cert(vec![certificate.der().clone()], key).unwrap())
+    }
+
+    /// A server that shows the authority's own certificate, as `openssl req -x509` makes it.
+    pub(crate) fn own_server(names: &[&str]) -> (Arc<ServerConfig>, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], der).unwrap();
+        (Arc::new(config), certificate.pem())
     }
 
     /// Certificate and key of a client, in PEM.

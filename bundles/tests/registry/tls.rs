@@ -49,6 +49,24 @@ fn a_certificate_for_somebody_else() {
 }
 
 #[test]
+fn a_self_signed_certificate_of_the_server_itself() {
+    let (config, pem) = Authority::own_server(&["127.0.0.1"]);
+    let server = Server::tls(config, blob);
+    let bench = Bench::new("");
+    let error = read(&bench.repository(&server), &content(10)).unwrap_err();
+    assert!(matches!(error.problem(), Problem::TlsUntrusted { .. }), "{error:?}");
+    bench.file(&format!("certs.d/{}/ca.crt", server.address), &pem);
+    read(&bench.repository(&server), &content(10)).unwrap();
+
+    let (config, pem) = Authority::own_server(&["other.example"]);
+    let server = Server::tls(config, blob);
+    bench.file(&format!("certs.d/{}/ca.crt", server.address), &pem);
+    let error = read(&bench.repository(&server), &content(10)).unwrap_err();
+    assert!(matches!(error.problem(), Problem::Tls { .. }), "the name still counts: {error:?}");
+    assert!(server.seen().is_empty());
+}
+
+#[test]
 fn a_client_that_must_prove_itself() {
     let authority = Authority::new();
     let server = Server::tls(authority.server(&["127.0.0.1"], Some(&authority)), blob);
