@@ -3,20 +3,21 @@
 //! Spec: docker-credential-helpers: the server's name (or a document) on stdin, a document on stdout; a failure is an exit code
 //! and its reason on stdout.
 
-use std::io::{self, Read, Write as _};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use bundles::registry::{CredentialHelper, HelperError, Login, Secret};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// A helper may ask the user to unlock something, but not for ever.
 const LIMIT: Duration = Duration::from_secs(30);
 /// More than any answer has.
-const LARGEST_ANSWER: u64 = 1 << 20;
+const LARGEST_ANSWER: usize = 1 << 20;
 /// How a helper says that it has nothing (its whole answer, in all that are known).
 const NOT_FOUND: &str = "credentials not found";
 
@@ -47,7 +48,7 @@ struct Document {
 
 impl CredentialHelper for HelperPrograms {
     fn get(&self, helper: &str, server: &str) -> Result<Option<Login>, HelperError> {
-        let answer = self.run(helper, "get", server.as_bytes().to_vec())?;
+        let answer = self.run(helper, "get", server.as_bytes())?;
         if !answer.status.success() {
             let nothing = String::from_utf8_lossy(&answer.out).trim().to_ascii_lowercase().contains(NOT_FOUND);
             return if nothing { Ok(None) } else { Err(answer.failure(helper, "get")) };
@@ -62,11 +63,11 @@ impl CredentialHelper for HelperPrograms {
         let (username, secret) = login.for_helper();
         let document = Document { server: server.into(), username: username.into(), secret: secret.reveal().into() };
         let document = serde_json::to_vec(&document).map_err(|error| failed(helper, error.to_string()))?;
-        self.run(helper, "store", document)?.check(helper, "store")
+        self.run(helper, "store", &document)?.check(helper, "store")
     }
 
     fn erase(&self, helper: &str, server: &str) -> Result<(), HelperError> {
-        self.run(helper, "erase", server.as_bytes().to_vec())?.check(helper, "erase")
+        self.run(helper, "erase", server.as_bytes())?.check(helper, "erase")
     }
 }
 
@@ -95,7 +96,7 @@ fn failed(helper: &str, why: impl Into<String>) -> HelperError {
 }
 
 impl HelperPrograms {
-    fn run(&self, helper: &str, action: &str, input: Vec<u8>) -> Result<Answer, HelperError> {
+    fn run(&self, helper: &str, action: &str, input: &[u8]) -> Result<Answer, HelperError> {
         // The name comes from a file; it must not lead to another program.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if helper.is_empty() || !helper.chars().all(plain) {
@@ -119,38 +120,92 @@ impl HelperPrograms {
         Ok(Answer { status, out, err })
     }
 
-    /// Gives it its input, and reads all it writes.
-    fn talk(&self, helper: &str, child: &mut Child, input: Vec<u8>) -> Result<(Vec<u8>, Vec<u8>), HelperError> {
+    /// Gives it its input, and reads all it writes. Without a thread: one that outlived a helper would be in the way of a fork.
+    fn talk(&self, helper: &str, child: &mut Child, input: &[u8]) -> Result<(Vec<u8>, Vec<u8>), HelperError> {
         let until = Instant::now() + self.limit;
-        if let Some(mut stdin) = child.stdin.take() {
-            // One that does not want it says so by how it ends.
-            thread::spawn(move || stdin.write_all(&input).ok());
-        }
-        let out = read(child.stdout.take());
-        let err = read(child.stderr.take());
-        let wait = |stream: Receiver<io::Result<Vec<u8>>>| {
-            let read = stream.recv_timeout(until.saturating_duration_since(Instant::now()));
-            let bytes = read.map_err(|_| failed(helper, format!("did not end within {} s", self.limit.as_secs())))?;
-            let bytes = bytes.map_err(|error| failed(helper, format!("cannot be read: {error}")))?;
-            if bytes.len() as u64 > LARGEST_ANSWER {
-                return Err(failed(helper, format!("writes more than {LARGEST_ANSWER} bytes")));
+        let broken = |e: io::Error| failed(helper, format!("cannot be talked to: {e}"));
+        let mut input = Input::new(child.stdin.take(), input).map_err(broken)?;
+        let (mut out, mut err) = (Output::new(child.stdout.take().map(Into::into)), Output::new(child.stderr.take().map(Into::into)));
+        while out.fd.is_some() || err.fd.is_some() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(failed(helper, format!("did not end within {} s", self.limit.as_secs())));
             }
-            Ok(bytes)
-        };
-        Ok((wait(out)?, wait(err)?))
+            let open = [(&input.fd, PollFlags::OUT), (&out.fd, PollFlags::IN), (&err.fd, PollFlags::IN)];
+            let mut fds: Vec<PollFd<'_>> = open.iter().filter_map(|(fd, flags)| fd.as_ref().map(|fd| PollFd::new(fd, *flags))).collect();
+            let limit = Timespec::try_from(left).map_err(|e| broken(io::Error::other(e)))?;
+            match poll(&mut fds, Some(&limit)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(broken(e.into())),
+            }
+            let ready: Vec<i32> = fds.iter().filter(|fd| !fd.revents().is_empty()).map(|fd| fd.as_fd().as_raw_fd()).collect();
+            let is_ready = |fd: &Option<OwnedFd>| fd.as_ref().is_some_and(|fd| ready.contains(&fd.as_raw_fd()));
+            let (to_write, to_read) = (is_ready(&input.fd), [is_ready(&out.fd), is_ready(&err.fd)]);
+            if to_write {
+                input.write();
+            }
+            for (stream, _) in [&mut out, &mut err].into_iter().zip(to_read).filter(|(_, ready)| *ready) {
+                stream.read().map_err(broken)?;
+                if stream.bytes.len() > LARGEST_ANSWER {
+                    return Err(failed(helper, format!("writes more than {LARGEST_ANSWER} bytes")));
+                }
+            }
+        }
+        Ok((out.bytes, err.bytes))
     }
 }
 
-/// Reads on a thread of its own: a helper may fill both of its pipes.
-fn read(stream: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<u8>>> {
-    let (send, receive) = channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = stream.map_or(Ok(0), |stream| stream.take(LARGEST_ANSWER + 1).read_to_end(&mut bytes));
-        // Nobody waits any more once the time is over.
-        send.send(read.map(|_| bytes)).ok();
-    });
-    receive
+/// What a helper is given; the pipe is closed when it has all.
+struct Input<'a> {
+    fd: Option<OwnedFd>,
+    left: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    fn new(pipe: Option<ChildStdin>, bytes: &'a [u8]) -> io::Result<Self> {
+        let fd = pipe.map(OwnedFd::from);
+        if let Some(fd) = &fd {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        Ok(Self { fd, left: bytes })
+    }
+
+    fn write(&mut self) {
+        let Some(fd) = &self.fd else { return };
+        match rustix::io::write(fd, self.left) {
+            Ok(count) => self.left = &self.left[count..],
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // One that does not want it says so by how it ends.
+            Err(_) => self.left = &[],
+        }
+        if self.left.is_empty() {
+            self.fd = None;
+        }
+    }
+}
+
+/// What a helper writes; the pipe is closed at its end.
+struct Output {
+    fd: Option<OwnedFd>,
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    fn new(fd: Option<OwnedFd>) -> Self {
+        Self { fd, bytes: Vec::new() }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let Some(fd) = &self.fd else { return Ok(()) };
+        let mut buffer = [0; 8192];
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(0) => self.fd = None,
+            Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::image::digest::Digest;
 /// The bytes of a blob.
 ///
 /// Reconnects after an error, a silence or an early end, and asks for what is left. Gives up after
-/// [`Patience::tries`](super::Patience) in a row that brought no byte. An error is final: further reads fail.
+/// [`Patience::tries`](super::Patience) in a row without progress. An error is final: further reads fail.
 pub struct Blob {
     repository: Arc<Inner>,
     /// For messages.
@@ -27,8 +27,10 @@ pub struct Blob {
     endpoint: usize,
     offset: u64,
     stream: Option<Stream>,
-    /// Tries in a row that brought nothing.
+    /// Tries in a row that brought nothing to speak of.
     failed: u32,
+    /// Where the last progress ended.
+    settled: u64,
     given_up: bool,
 }
 
@@ -48,7 +50,7 @@ enum Length {
 
 impl Blob {
     pub(super) fn new(repository: Arc<Inner>, what: String, digest: Digest, size: u64, endpoint: usize, first: Stream) -> Self {
-        Self { repository, what, digest, size, endpoint, offset: 0, stream: Some(first), failed: 0, given_up: false }
+        Self { repository, what, digest, size, endpoint, offset: 0, stream: Some(first), failed: 0, settled: 0, given_up: false }
     }
 
     /// Asks for what is left from `offset` on.
@@ -139,7 +141,9 @@ impl Read for Blob {
             match self.step(buffer) {
                 Ok(count) => {
                     self.offset += count as u64;
-                    self.failed = 0;
+                    if self.offset - self.settled >= self.repository.shared.patience.progress {
+                        (self.failed, self.settled) = (0, self.offset);
+                    }
                     if self.offset == self.size {
                         self.end();
                     }

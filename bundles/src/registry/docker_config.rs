@@ -55,6 +55,10 @@ impl DockerConfig {
     /// # Errors
     /// [`ConfigError`] when it is not that.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        // serde would take a list as well, for the fields in their order.
+        if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+            return Err(ConfigError("it is not a JSON object".into()));
+        }
         let document: Document = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
         Ok(Self {
             source: String::new(),

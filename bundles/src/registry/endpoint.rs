@@ -14,7 +14,7 @@ use super::settings::{Mirror, Rule, Security};
 use super::status::{self, Asked, Speaker};
 use super::token::{Asking, Key};
 use super::wire::{Answer, Ask, Method, Trust};
-use super::{Shared, TlsVerify};
+use super::{Shared, TlsVerify, quote};
 use crate::image::Reference;
 
 /// Where `docker.io` really is.
@@ -147,7 +147,7 @@ impl Endpoint {
             security: rule.map_or(Security::Tls, |rule| rule.security),
             ca: rule.and_then(|rule| rule.ca.clone()),
         };
-        let candidate = Candidate { login: login.clone(), source: "this login".to_owned() };
+        let candidate = Candidate { login: login.clone(), source: format!("this login of {}", quote(login.username())) };
         let endpoint = Self::new(shared, host.to_owned(), String::new(), trust);
         *endpoint.candidates.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(vec![candidate]));
         endpoint

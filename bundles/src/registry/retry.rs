@@ -16,6 +16,8 @@ pub struct Patience {
     pub document: Duration,
     /// How often one thing is tried in a row without progress; at least 1.
     pub tries: u32,
+    /// Bytes of a blob that are progress: a server that always stops after a few would else be asked thousands of times.
+    pub progress: u64,
     /// The pause before the second try; each further pause is twice as long. A random half of it is taken off.
     pub first_pause: Duration,
     /// No pause is longer than this.
@@ -31,6 +33,7 @@ impl Default for Patience {
             idle: Duration::from_secs(30),
             document: Duration::from_secs(120),
             tries: 5,
+            progress: 64 << 10,
             first_pause: Duration::from_millis(500),
             longest_pause: Duration::from_secs(20),
             longest_wish: Duration::from_secs(60),

@@ -63,6 +63,17 @@ fn progress_renews_the_patience() {
 }
 
 #[test]
+fn a_trickle_is_no_progress() {
+    let body = content(10_000);
+    let server = breaking(body.clone(), vec![Ending::Cut(100); 50]);
+    let mut bench = Bench::insecure(&server);
+    bench.options.patience.progress = 1000;
+    let error = read(&bench.repository(&server), &body).unwrap_err();
+    assert!(matches!(error.problem(), Problem::Interrupted { .. } | Problem::Truncated { .. }), "{error:?}");
+    assert_eq!(server.count("/blobs/"), 3);
+}
+
+#[test]
 fn no_progress_ends_it() {
     let body = content(10_000);
     let server = breaking(body.clone(), vec![Ending::Cut(5000), Ending::Cut(0), Ending::Cut(0), Ending::Cut(0)]);

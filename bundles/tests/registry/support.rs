@@ -273,6 +273,7 @@ impl Bench {
         options.certs_dirs = vec![dir.path().join("certs.d")];
         options.patience = Patience {
             tries: 3,
+            progress: 1,
             first_pause: Duration::from_millis(2),
             longest_wish: Duration::from_secs(1),
             ..Patience::default()
