@@ -107,8 +107,10 @@ fn what_stays_wrong_is_told_and_leaves_the_store_alone() {
         ("a loop", all("/v2/", Act::Answer(307, vec![("Location", "/v2/loop".into())], Vec::new())), Vec::new()),
         ("wrong digest", all(layer, Act::Damage(2_000_000)), vec![short(layer), "digest|damaged|sha256".into()]),
         ("wrong digest of the configuration", all(&written.id, Act::Damage(5)), vec![short(&written.id)]),
-        ("truncated", all(layer, Act::Truncate(1000)), vec![short(layer), "of|bytes|ended|short".into()]),
-        ("reset", all(layer, Act::Reset(1000)), vec![short(layer), "reset|broke|interrupted".into()]),
+        // As when the registry's own file is short: what is missing does not come by asking for it.
+        ("truncated", vec![Rule::on(layer, Act::Truncate(1000)).times(1), Rule::on(layer, Act::Truncate(0))],
+            vec![short(layer), "of|bytes|ended|short".into()]),
+        ("reset", vec![Rule::on(layer, Act::Reset(1000)).times(1), Rule::on(layer, Act::Reset(0))], vec![short(layer), "reset|broke|interrupted".into()]),
         ("not JSON", all("/manifests/", oci(b"{\"schemaVersion\": 2,".to_vec())), Vec::new()),
         ("an endless manifest", all("/manifests/", oci(vec![b' '; 30_000_000])), vec!["bytes|large|MiB|MB".into()]),
         ("schema 1", all("/manifests/", Act::Answer(200,
@@ -131,6 +133,19 @@ fn what_stays_wrong_is_told_and_leaves_the_store_alone() {
 
     proxy.rules(Vec::new());
     assert_eq!(lab.ok(&["image", "pull", "-q", &name]).trim(), written.id, "nothing of it stays in the way");
+}
+
+/// Who gives a little at each attempt is not asked four thousand times.
+#[test]
+fn crumbs_are_not_gathered_for_ever() {
+    let Some((lab, proxy, written, name)) = spoilt() else { return };
+    let layer = &*written.layers[1];
+    for act in [Act::Truncate(1000), Act::Reset(1000)] {
+        proxy.forget();
+        proxy.rules(vec![Rule::on(layer, act.clone())]);
+        lab.refused(&["image", "pull", &name], &[&layer[..19]]);
+        assert!(proxy.count("GET", layer) > 1, "{act:?}: it is tried again");
+    }
 }
 
 /// Words of a server reach the terminal as words.
