@@ -260,7 +260,9 @@ fn an_image_in_use_is_not_lost() {
     docker_archive(&image("held:1", &busybox), &archive);
     mp.ok(&["image", "load", archive.to_str().expect("UTF-8")]);
     mp.up(&pod("holds", &[json!({ "name": "c", "image": "held:1", "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", FOREVER.replace("sleep", "busybox sleep")] })]));
-    let _refused_or_deferred = mp.run(&["image", "rm", "held:1"]);
+    assert!(mp.fails(125, &["image", "rm", "held:1"]).contains("default/holds"));
+    mp.ok(&["image", "rm", "-f", "held:1"]);
+    mp.ok(&["gc"]);
     assert_eq!(mp.sh("holds", "cat /data/kept"), "kept");
 }
 

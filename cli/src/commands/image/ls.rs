@@ -38,7 +38,7 @@ impl Ls {
     }
 }
 
-/// Whether ids are shown whole.
+/// Whether ids are shown whole, and digests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Width {
     Short,
@@ -47,7 +47,10 @@ enum Width {
 
 fn table(images: &[Image], width: Width) -> Table {
     let now = Timestamp::now();
-    let mut table = Table::new(["NAME", "ID", "ARCH", "SIZE", "CREATED"]);
+    let mut table = match width {
+        Width::Short => Table::new(["NAME", "ID", "ARCH", "SIZE", "CREATED"]),
+        Width::Full => Table::new(["NAME", "ID", "ARCH", "SIZE", "CREATED", "DIGEST"]),
+    };
     for image in images {
         let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
         let id = if width == Width::Full { id } else { id.get(..12).unwrap_or(id) };
@@ -55,7 +58,8 @@ fn table(images: &[Image], width: Width) -> Table {
         let created = created.map(|time| format!("{} ago", human(now.duration_since(time)))).unwrap_or_default();
         let names = if image.names.is_empty() { &[String::new()][..] } else { &image.names[..] };
         for name in names {
-            table.row([name.clone(), id.to_owned(), image.architecture.clone(), size(image.size), created.clone()]);
+            let cells = [name.clone(), id.to_owned(), image.architecture.clone(), size(image.size), created.clone()];
+            table.row(cells.into_iter().chain((width == Width::Full).then(|| image.digest.clone())));
         }
     }
     table
