@@ -113,9 +113,9 @@ impl Need {
     fn to_fetch(&self, store: &ImageStore) -> Result<Option<Reference>, ImageError> {
         match self.policy {
             PullPolicy::Never => Ok(None),
-            PullPolicy::Always => store.fetchable(&self.reference),
+            PullPolicy::Always => store.fetchable_for_pod(&self.reference),
             PullPolicy::IfNotPresent if store.resolve(&self.reference)?.is_some() => Ok(None),
-            PullPolicy::IfNotPresent => store.fetchable(&self.reference),
+            PullPolicy::IfNotPresent => store.fetchable_for_pod(&self.reference),
         }
     }
 }

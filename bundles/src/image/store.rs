@@ -134,29 +134,33 @@ impl ImageStore {
         }
     }
 
-    /// What a registry may be asked for under this name. Nothing for a name of this machine only: the embedded image's, an id, one of
-    /// localhost (without a port), and one without registry that an image here has on localhost.
+    /// What a registry may be asked for under this name. Nothing for a name of this machine only: the embedded image's, an id, or one of
+    /// localhost (without a port).
     ///
     /// # Errors
-    /// [`ImageError::Reference`], or the store cannot be read.
+    /// [`ImageError::Reference`].
     pub fn fetchable(&self, reference: &str) -> Result<Option<Reference>, ImageError> {
-        let digits = reference.strip_prefix("sha256:");
-        if self.is_embedded(reference) || digits.is_some() || (is_id(reference) && reference.len() == 64) {
+        if self.is_embedded(reference) || reference.starts_with("sha256:") || (is_id(reference) && reference.len() == 64) {
             return Ok(None);
         }
         let name = Reference::parse(reference)?;
-        if matches!(name.registry(), LOCAL_REGISTRY | EMBEDDED_REGISTRY) {
-            return Ok(None);
-        }
-        let index = Index::read(&self.root)?;
-        let here = name.is_short()
-            && match lookup(&index, reference)? {
-                Some(Hit { name: Some(found), .. }) => found.starts_with(&format!("{LOCAL_REGISTRY}/")),
-                // Found as the prefix of an id.
-                Some(Hit { name: None, .. }) => name.digest().is_none(),
-                None => false,
-            };
-        Ok((!here).then_some(name))
+        Ok((!matches!(name.registry(), LOCAL_REGISTRY | EMBEDDED_REGISTRY)).then_some(name))
+    }
+
+    /// [`fetchable`](Self::fetchable), but nothing as well for a name without registry that an image here has on localhost, or that is
+    /// the beginning of an id here: a pod that names it means that one.
+    ///
+    /// # Errors
+    /// [`ImageError::Reference`], or the store cannot be read.
+    pub fn fetchable_for_pod(&self, reference: &str) -> Result<Option<Reference>, ImageError> {
+        let fetchable = self.fetchable(reference)?;
+        let Some(name) = fetchable.as_ref().filter(|name| name.is_short()) else { return Ok(fetchable) };
+        let here = match lookup(&Index::read(&self.root)?, reference)? {
+            Some(Hit { name: Some(found), .. }) => found.starts_with(&format!("{LOCAL_REGISTRY}/")),
+            Some(Hit { name: None, .. }) => name.digest().is_none(),
+            None => false,
+        };
+        Ok(fetchable.filter(|_| !here))
     }
 
     /// Loads all images of a docker-archive, an oci-archive or an OCI layout directory, compressed or not.

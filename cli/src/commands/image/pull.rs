@@ -1,6 +1,6 @@
 //! `minipod image pull`.
 
-use bundles::image::{Change, ImageStore, Platform, Reference};
+use bundles::image::{Change, ImageStore, Platform};
 use clap::Args;
 
 use crate::args::LogFormat;
@@ -39,9 +39,13 @@ pub(crate) struct Pull {
 impl Pull {
     /// Each is tried; all that failed are told.
     pub(crate) fn run(&self, store: &ImageStore, format: LogFormat) -> Result<(), Error> {
-        let names = self.images.iter().map(|name| Reference::parse(name));
-        let wanted: Vec<Wanted> =
-            names.map(|name| Ok(Wanted { reference: name?, secrets: Vec::new() })).collect::<Result<_, Error>>()?;
+        let mut wanted = Vec::new();
+        for name in &self.images {
+            match store.fetchable(name)? {
+                Some(reference) => wanted.push(Wanted { reference, secrets: Vec::new() }),
+                None => return Err(Error::Usage(format!("image {name}: no registry has it, it is of this machine only (`minipod image ls`)"))),
+            }
+        }
         let shown = if self.quiet { Shown::Nothing } else { Shown::All };
         let platform = match &self.platform {
             Some(text) => text.parse().map_err(|why| Error::Usage(format!("--platform: {why}")))?,
