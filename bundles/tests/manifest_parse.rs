@@ -349,6 +349,7 @@ fn image(id: &str) -> Image {
         names: Vec::new(),
         id: id.to_owned(),
         digest: String::new(),
+        digests: Vec::new(),
         layers: Vec::new(),
         config: ImageConfig::default(),
         size: 0,
