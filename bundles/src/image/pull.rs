@@ -113,7 +113,9 @@ impl Remote<'_> {
     fn image(&self, name: &Reference, wanted: &Platform, limits: &super::Limits) -> Result<(Found, Digest), ImageError> {
         let fetch = |part: Option<&Digest>| self.repository.manifest(part, limits.document_bytes).map_err(registry);
         let parse = |text: &[u8]| -> Result<Document, ImageError> {
-            serde_json::from_slice(text).map_err(|source| ImageError::Json { origin: self.origin(), document: "its manifest".into(), source })
+            let document: Document = serde_json::from_slice(text)
+                .map_err(|source| ImageError::Json { origin: self.origin(), document: "its manifest".into(), source })?;
+            document.one_kind().map_err(|why| self.bad(why))
         };
         let top = fetch(None)?;
         let mut digests = vec![format!("{}@{}", name.repository(), top.digest)];
