@@ -57,13 +57,25 @@ impl Index {
 
     /// Reads, changes and replaces it under its lock. Nothing is written when `change` fails.
     pub(super) fn change<T>(root: &Path, change: impl FnOnce(&mut Self) -> Result<T, ImageError>) -> Result<T, ImageError> {
+        Self::change_after(root, change, || Ok(()))
+    }
+
+    /// [`change`](Self::change), with something to be done when the new one is on disk and has not its name yet: after everything that
+    /// fails when there is no room.
+    pub(super) fn change_after<T>(
+        root: &Path,
+        change: impl FnOnce(&mut Self) -> Result<T, ImageError>,
+        last: impl FnOnce() -> Result<(), ImageError>,
+    ) -> Result<T, ImageError> {
         let _lock = Lock::wait(root, "index.lock", Share::Exclusive)?;
         let mut index = Self::read(root)?;
         let before = index.clone();
         let result = change(&mut index)?;
-        if index != before {
+        if index == before {
+            last()?;
+        } else {
             let text = serde_json::to_vec_pretty(&index).map_err(|e| sys("write", root.join(FILE))(io::Error::from(e)))?;
-            replace(root, FILE, &text)?;
+            replace_after(root, FILE, &text, last)?;
         }
         Ok(result)
     }
@@ -76,10 +88,15 @@ impl Index {
 
 /// Replaces a file whole, on disk before it has its name.
 pub(super) fn replace(dir: &Path, name: &str, content: &[u8]) -> Result<(), ImageError> {
+    replace_after(dir, name, content, || Ok(()))
+}
+
+fn replace_after(dir: &Path, name: &str, content: &[u8], last: impl FnOnce() -> Result<(), ImageError>) -> Result<(), ImageError> {
     let path = dir.join(name);
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(sys("create a file in", dir))?;
     file.write_all(content).map_err(sys("write", &path))?;
     file.as_file().sync_all().map_err(sys("sync", &path))?;
+    last()?;
     file.persist(&path).map_err(|e| sys("replace", path)(e.error))?;
     Ok(())
 }

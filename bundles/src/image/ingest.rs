@@ -29,7 +29,7 @@ use super::lock::{LayerLock, Lock, Share};
 use super::manifest;
 use super::reference::Reference;
 use super::source::{Found, LayerSource, Source};
-use super::work::remove_dir;
+use super::work::{absent_is_fine, retire, try_remove_dir};
 use crate::cancel::Cancel;
 
 /// What is being done to bring an image in.
@@ -146,23 +146,26 @@ pub(super) struct Ingest<'a> {
 }
 
 impl Ingest<'_> {
-    /// Brings in all images, or none; their manifests' digests.
-    pub(super) fn run(self, source: &dyn Source, images: &[Found]) -> Result<Vec<Digest>, ImageError> {
+    /// Brings in all images, or none; their manifests' digests. While the lock lives, none of them is removed.
+    pub(super) fn run(self, source: &dyn Source, images: &[Found]) -> Result<(Vec<Digest>, Lock), ImageError> {
         for image in images {
             check(source, image, self.limits)?;
         }
-        let made = Mutex::new(Vec::new());
-        let result = self.unpack(source, images, &made).and_then(|records| self.commit(images, &records));
+        let mut documents = Vec::new();
+        let result = self.unpack(source, images).and_then(|records| self.commit(images, &records, &mut documents));
         if result.is_err() {
-            let (root, made) = (self.root, made.into_inner().unwrap_or_else(PoisonError::into_inner));
+            let root = self.root;
             drop(self);
-            give_up(root, &made)?;
+            if let Err(error) = give_up(root, images, &documents) {
+                // What has failed first is what people have to know.
+                tracing::warn!(%error, "remove what a failed load or pull brought in; gc removes it");
+            }
         }
         result
     }
 
     /// Sees to it that every layer is in the store.
-    fn unpack(&self, source: &dyn Source, images: &[Found], made: &Mutex<Vec<Digest>>) -> Result<BTreeMap<Digest, LayerRecord>, ImageError> {
+    fn unpack(&self, source: &dyn Source, images: &[Found]) -> Result<BTreeMap<Digest, LayerRecord>, ImageError> {
         let mut seen = BTreeSet::new();
         let all = images.iter().flat_map(|image| &image.layers);
         let wanted: Vec<&LayerSource> = all.filter(|layer| seen.insert(layer.diff_id)).collect();
@@ -170,7 +173,7 @@ impl Ingest<'_> {
             let _content = Lock::wait(self.root, "content.lock", Share::Shared)?;
             wanted.iter().try_for_each(|layer| self.lease.keep(&layer.diff_id))?;
         }
-        let work = Work { wanted: &wanted, next: AtomicUsize::new(0), failed: AtomicBool::new(false), records: Mutex::default(), made };
+        let work = Work { wanted: &wanted, next: AtomicUsize::new(0), failed: AtomicBool::new(false), records: Mutex::default() };
         // More threads than slots would only wait.
         let workers = wanted.len().min(self.slots.count);
         let failures: Vec<ImageError> = thread::scope(|scope| {
@@ -211,7 +214,9 @@ impl Ingest<'_> {
             return Ok(record);
         }
         let waits = || tell(Progress::LayerWaits { diff_id, number, count });
-        let _ours = LayerLock::wait(self.root, &layer.diff_id, self.watch.cancel, &waits)?;
+        // Nor is it waited for when this ingest has failed elsewhere.
+        let rest = |time| self.watch.cancel.wait(time) || work.failed.load(Ordering::Relaxed);
+        let _ours = LayerLock::wait(self.root, &layer.diff_id, &rest, &waits)?;
         if let Some(record) = layer::read_record(self.root, &layer.diff_id)? {
             tell(Progress::LayerExists { diff_id, number, count });
             return Ok(record);
@@ -230,26 +235,31 @@ impl Ingest<'_> {
         layer::write_fresh(&from, record)?;
         let to = layer::dir(self.root, &layer.diff_id);
         // A directory without a record that counts is no layer: someone damaged the store, or the power went.
-        remove_dir(&to);
-        lock(work.made).push(layer.diff_id);
+        try_remove_dir(&to)?;
         fs::rename(&from, &to).map_err(sys("rename a layer to", to))?;
         tell(Progress::LayerDone { diff_id, number, count });
         Ok(record)
     }
 
-    /// Puts everything on disk and then into the index.
-    fn commit(&self, images: &[Found], records: &BTreeMap<Digest, LayerRecord>) -> Result<Vec<Digest>, ImageError> {
+    /// Puts everything on disk and then into the index. Tells in `documents` what it writes.
+    fn commit(
+        &self,
+        images: &[Found],
+        records: &BTreeMap<Digest, LayerRecord>,
+        documents: &mut Vec<Digest>,
+    ) -> Result<(Vec<Digest>, Lock), ImageError> {
         if self.watch.cancel.is_cancelled() {
             return Err(ImageError::Cancelled);
         }
         // Documents that the index does not name yet are nobody's: nothing is removed until it does.
-        let _content = Lock::wait(self.root, "content.lock", Share::Shared)?;
+        let content = Lock::wait(self.root, "content.lock", Share::Shared)?;
         // A layer of the index is never looked at again, so its content must survive a power cut.
         let fd = inroot::open_dir(self.root).map_err(sys("open", self.root))?;
         rustix::fs::syncfs(fd).map_err(sys("sync the file system of", self.root))?;
-        records.keys().try_for_each(|diff_id| layer::seal(self.root, diff_id))?;
-        let images = images.iter().map(|image| self.blobs(image, records)).collect::<Result<Vec<_>, _>>()?;
-        Index::change(self.root, |index| {
+        let images = images.iter().map(|image| self.blobs(image, records, documents)).collect::<Result<Vec<_>, _>>()?;
+        // Last: what is sealed is not removed when we fail, for it may be in use already by way of somebody else.
+        let seal = || records.keys().try_for_each(|diff_id| layer::seal(self.root, diff_id));
+        let change = |index: &mut Index| {
             for (names, digest, record) in &images {
                 let mut record = record.clone();
                 record.digests.extend(index.images.get(digest).into_iter().flat_map(|before| before.digests.iter().cloned()));
@@ -259,12 +269,19 @@ impl Ingest<'_> {
                 }
             }
             Ok(())
-        })?;
-        Ok(images.into_iter().map(|(_, digest, _)| digest).collect())
+        };
+        Index::change_after(self.root, change, seal)?;
+        Ok((images.iter().map(|(_, digest, _)| *digest).collect(), content))
     }
 
-    fn blobs<'i>(&self, image: &'i Found, records: &BTreeMap<Digest, LayerRecord>) -> Result<(&'i [String], Digest, Record), ImageError> {
+    fn blobs<'i>(
+        &self,
+        image: &'i Found,
+        records: &BTreeMap<Digest, LayerRecord>,
+        documents: &mut Vec<Digest>,
+    ) -> Result<(&'i [String], Digest, Record), ImageError> {
         let config = blob::write(self.root, &image.config)?;
+        documents.push(config);
         let made;
         let manifest = match &image.manifest {
             Some(manifest) => manifest,
@@ -276,6 +293,7 @@ impl Ingest<'_> {
             }
         };
         let digest = blob::write(self.root, manifest)?;
+        documents.push(digest);
         let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id).collect();
         let distinct: BTreeSet<&Digest> = layers.iter().collect();
         let size = distinct.into_iter().filter_map(|id| records.get(id)).map(|record| record.bytes).sum();
@@ -289,7 +307,6 @@ struct Work<'a> {
     next: AtomicUsize,
     failed: AtomicBool,
     records: Mutex<BTreeMap<Digest, LayerRecord>>,
-    made: &'a Mutex<Vec<Digest>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -314,18 +331,27 @@ fn stopped(error: ImageError) -> ImageError {
     error
 }
 
-/// Removes layers that a failed ingest made, unless somebody has begun to use them.
-fn give_up(root: &Path, made: &[Digest]) -> Result<(), ImageError> {
-    if made.is_empty() {
+/// Removes what a failed ingest brought in, unless somebody else needs it: layers of its images that no image has had yet, whoever
+/// made them (who left one to us removes it no more), and documents. A sealed layer is never removed here: pods may use it, of which
+/// only gc knows.
+fn give_up(root: &Path, images: &[Found], documents: &[Digest]) -> Result<(), ImageError> {
+    let layers: BTreeSet<Digest> = images.iter().flat_map(|image| &image.layers).map(|layer| layer.diff_id).collect();
+    let fresh = |diff_id: &&Digest| layer::is_fresh(&layer::dir(root, diff_id));
+    if documents.is_empty() && !layers.iter().any(|diff_id| fresh(&diff_id)) {
         return Ok(());
     }
     let _content = Lock::wait(root, "content.lock", Share::Exclusive)?;
     let kept = lease::sweep(root)?;
     let index = Index::read(root)?;
-    for diff_id in made {
+    for diff_id in layers.iter().filter(fresh) {
         let named = index.images.values().any(|record| record.layers.contains(diff_id));
         if !named && !kept.contains(&diff_id.hex()) {
-            remove_dir(&layer::dir(root, diff_id));
+            retire(root, &layer::dir(root, diff_id))?;
+        }
+    }
+    for digest in documents {
+        if !index.images.iter().any(|(manifest, record)| manifest == digest || record.config == *digest) {
+            absent_is_fine(&blob::path(root, digest))?;
         }
     }
     Ok(())

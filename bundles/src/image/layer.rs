@@ -54,13 +54,23 @@ pub(super) fn read_record(root: &Path, diff_id: &Digest) -> Result<Option<LayerR
     if let Some(sealed) = read_json(&dir.join(SEALED))? {
         return Ok(Some(sealed));
     }
-    let fresh: Option<Fresh> = read_json(&dir.join(FRESH))?;
+    let fresh: Option<Fresh> = match read_json(&dir.join(FRESH)) {
+        // Its name was on disk when the power went, its text was not.
+        Err(ImageError::Json { .. }) => return Ok(None),
+        other => other?,
+    };
     match fresh {
         Some(fresh) if fresh.boot == boot()? => Ok(Some(fresh.record)),
         Some(_) => Ok(None),
         // Sealed since the first look.
         None => read_json(&dir.join(SEALED)),
     }
+}
+
+/// Whether no image of the index has had this layer yet: then only those who bring it in can use it.
+pub(super) fn is_fresh(dir: &Path) -> bool {
+    // In this order: it may be sealed meanwhile.
+    dir.join(FRESH).exists() && !dir.join(SEALED).exists()
 }
 
 /// Gives an unpacked layer its record; it counts until this machine is started anew, for its files may not be on disk yet.

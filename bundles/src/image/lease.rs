@@ -70,18 +70,17 @@ impl Drop for Lease {
     }
 }
 
-/// Whether an entry of tmp/ is a lease.
-pub(super) fn is_one(name: &str) -> bool {
-    name.starts_with(PREFIX)
-}
-
-/// Removes what dead leases left in tmp/ and tells which layers the live ones keep. The caller has
-/// content.lock for himself, so none comes or goes.
+/// Removes what is left in tmp/ of work that somebody did not end, and tells which layers the live leases keep. The caller has
+/// content.lock for himself: no lease comes or goes, and what is no lease is made under content.lock only.
 pub(super) fn sweep(root: &Path) -> Result<BTreeSet<String>, ImageError> {
     let mut kept = BTreeSet::new();
     let tmp = root.join("tmp");
-    for name in entries(&tmp)?.into_iter().filter(|name| is_one(name)) {
-        let dir = tmp.join(name);
+    for name in entries(&tmp)? {
+        let dir = tmp.join(&name);
+        if !name.starts_with(PREFIX) {
+            try_remove_dir(&dir)?;
+            continue;
+        }
         match Lock::try_exclusive(&dir, LOCK)? {
             Some(_dead) => try_remove_dir(&dir)?,
             None => kept.extend(entries(&dir.join(USES))?),

@@ -8,11 +8,12 @@ use super::digest::Digest;
 use super::error::ImageError;
 use super::ingest::{Ingest, Progress};
 use super::limits::Limits;
+use super::lock::Lock;
 use super::source::Found;
 use super::{docker, oci};
 
-/// Loads all images of `path`; tells their manifest digests.
-pub(super) fn load(ingest: Ingest<'_>, path: &Path) -> Result<Vec<Digest>, ImageError> {
+/// Loads all images of `path`; tells their manifest digests. While the lock lives, none of them is removed.
+pub(super) fn load(ingest: Ingest<'_>, path: &Path) -> Result<(Vec<Digest>, Lock), ImageError> {
     let progress = ingest.watch.progress;
     let archive = Archive::open(path, ingest.lease.path(), ingest.limits, &mut |bytes| progress(Progress::Decompressing { bytes }))?;
     let images = images(&archive, ingest.limits)?;

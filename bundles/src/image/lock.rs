@@ -20,7 +20,6 @@ use rustix::io::Errno;
 
 use super::digest::Digest;
 use super::error::{ImageError, sys};
-use crate::cancel::Cancel;
 
 /// How to share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +101,9 @@ pub(super) struct LayerLock {
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl LayerLock {
-    /// Waits until nobody else unpacks the layer, and calls `waits` once when somebody does.
-    pub(super) fn wait(root: &Path, diff_id: &Digest, cancel: &Cancel, waits: &dyn Fn()) -> Result<Self, ImageError> {
+    /// Waits until nobody else unpacks the layer, and calls `waits` once when somebody does. `rest` waits for the time it is given, and
+    /// says whether to stop.
+    pub(super) fn wait(root: &Path, diff_id: &Digest, rest: &dyn Fn(Duration) -> bool, waits: &dyn Fn()) -> Result<Self, ImageError> {
         let (dir, name) = (root.join("fetching"), diff_id.hex());
         let path = dir.join(&name);
         let mut told = false;
@@ -118,7 +118,7 @@ impl LayerLock {
                 told = true;
                 waits();
             }
-            if cancel.wait(LOOK_AGAIN) {
+            if rest(LOOK_AGAIN) {
                 return Err(ImageError::Cancelled);
             }
         }
@@ -137,7 +137,8 @@ impl Drop for LayerLock {
 /// While it lives, nothing is removed from the store: take it before looking up an image and drop it once the use of its
 /// layers is on disk, where the caller of [`ImageStore::gc`](super::ImageStore::gc) looks.
 ///
-/// Who holds it must not remove or collect in the same thread: that waits for the hold to end.
+/// Who holds it must not remove, collect, load or pull in the same thread: the first two wait for the hold to end, and so do the
+/// others when they fail, for they remove what they made.
 ///
 /// A process that forks must drop it in the parent only after the child no longer needs it: either's drop ends both.
 #[derive(Debug)]

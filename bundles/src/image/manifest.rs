@@ -47,6 +47,14 @@ pub(super) struct Document {
 }
 
 impl Document {
+    /// Refuses what one reader takes for an index and another for an image: the same digest would run something else elsewhere.
+    ///
+    /// Spec: GHSA-77vh-xpmg-72qh ("Clarify mediaType handling" of the image-spec).
+    pub(super) fn one_kind(self) -> Result<Self, &'static str> {
+        let both = self.manifests.is_some() && (self.config.is_some() || self.layers.is_some());
+        if both { Err("its manifest is an index and an image at once") } else { Ok(self) }
+    }
+
     /// The configuration of an image, or why this is none.
     pub(super) fn configuration(&self) -> Result<&Descriptor, String> {
         let descriptor = self.config.as_ref().ok_or("it has no configuration: not an image")?;

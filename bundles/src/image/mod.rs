@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A layer is unpacked once per diff id (the digest of its uncompressed tar), into `tmp/`, and renamed when both its
-//! digests have been verified. Compressed layers are not kept. A crash leaves work in `tmp/`, and layers that no image has.
+//! digests have been verified. Compressed layers are not kept. A crash leaves work in `tmp/`, and layers and blobs that no image has.
 
 mod archive;
 mod blob;

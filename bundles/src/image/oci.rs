@@ -126,7 +126,7 @@ fn collect(
     if text.len() as u64 != descriptor.size {
         return Err(archive.bad(format!("{name} has {} bytes, its descriptor says {}", text.len(), descriptor.size)));
     }
-    let document: Document = archive.parse(&name, &text)?;
+    let document = archive.parse::<Document>(&name, &text)?.one_kind().map_err(|why| archive.bad(format!("{name}: {why}")))?;
     let Some(nested) = document.manifests else {
         let platform = descriptor.platform.clone();
         into.push(Candidate { digest: descriptor.digest, text, document, platform });

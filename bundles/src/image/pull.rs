@@ -6,6 +6,7 @@ use super::Image;
 use super::config::Configuration;
 use super::digest::Digest;
 use super::error::{ImageError, Origin};
+use super::index::Index;
 use super::ingest::Watch;
 use super::manifest::{Descriptor, Document};
 use super::platform::{self, Platform};
@@ -46,10 +47,11 @@ impl ImageStore {
             return Ok(Pulled { image, change: Change::UpToDate });
         }
         let (found, digest) = remote.image(name, wanted, self.limits())?;
-        let before = self.resolve(&remote.name)?.map(|image| image.digest);
-        self.ingest(watch)?.run(&remote, &[found])?;
+        // Not `resolve`: what is here may have lost a layer, and this mends it.
+        let before = Index::read(self.root())?.names.get(&remote.name).copied();
+        let (_, _content) = self.ingest(watch)?.run(&remote, &[found])?;
         let image = self.find(&remote.name)?;
-        let change = if before == Some(digest.to_string()) { Change::UpToDate } else { Change::Fetched };
+        let change = if before == Some(digest) { Change::UpToDate } else { Change::Fetched };
         Ok(Pulled { image, change })
     }
 
@@ -111,7 +113,9 @@ impl Remote<'_> {
     fn image(&self, name: &Reference, wanted: &Platform, limits: &super::Limits) -> Result<(Found, Digest), ImageError> {
         let fetch = |part: Option<&Digest>| self.repository.manifest(part, limits.document_bytes).map_err(registry);
         let parse = |text: &[u8]| -> Result<Document, ImageError> {
-            serde_json::from_slice(text).map_err(|source| ImageError::Json { origin: self.origin(), document: "its manifest".into(), source })
+            let document: Document = serde_json::from_slice(text)
+                .map_err(|source| ImageError::Json { origin: self.origin(), document: "its manifest".into(), source })?;
+            document.one_kind().map_err(|why| self.bad(why))
         };
         let top = fetch(None)?;
         let mut digests = vec![format!("{}@{}", name.repository(), top.digest)];

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
-use std::io;
 use std::mem::take;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ use super::load;
 use super::lock::{Hold, Lock, Share};
 use super::reference::{LOCAL_REGISTRY, Reference};
 use super::usage::Usage;
-use super::work::{WorkDir, try_remove_dir};
+use super::work::{absent_is_fine, retire};
 use super::{Image, Image as Found, blob};
 
 /// Short ids are accepted from this length on: a word that happens to be hex digits must not name an image by chance.
@@ -113,10 +112,22 @@ impl ImageStore {
             self.prepare()?;
             return embedded::unpacked(&self.root, &self.program).map(Some);
         }
-        let index = Index::read(&self.root)?;
-        match lookup(&index, reference)? {
+        self.looking(|index| match lookup(index, reference)? {
             None => Ok(None),
-            Some(hit) => self.image(&index, &hit.digest, hit.name).map(Some),
+            Some(hit) => self.image(index, &hit.digest, hit.name).map(Some),
+        })
+    }
+
+    /// Looks at the index and what it names; again, when that failed because something was removed meanwhile: the index goes first.
+    fn looking<T>(&self, look: impl Fn(&Index) -> Result<T, ImageError>) -> Result<T, ImageError> {
+        let mut index = Index::read(&self.root)?;
+        loop {
+            let result = look(&index);
+            let now = if result.is_err() { Index::read(&self.root)? } else { return result };
+            if now == index {
+                return result;
+            }
+            index = now;
         }
     }
 
@@ -171,7 +182,7 @@ impl ImageStore {
     /// # Errors
     /// What is wrong with the archive, a failed system call, or [`ImageError::Cancelled`].
     pub fn load(&self, path: &Path, watch: Watch<'_>) -> Result<Vec<Image>, ImageError> {
-        let digests = load::load(self.ingest(watch)?, path)?;
+        let (digests, _content) = load::load(self.ingest(watch)?, path)?;
         let index = Index::read(&self.root)?;
         let mut distinct = BTreeSet::new();
         let fresh = digests.iter().filter(|digest| distinct.insert(**digest));
@@ -205,8 +216,8 @@ impl ImageStore {
     /// # Errors
     /// The store cannot be read.
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
-        let index = Index::read(&self.root)?;
-        let mut images = index.images.keys().map(|digest| self.image(&index, digest, None)).collect::<Result<Vec<_>, _>>()?;
+        let all = |index: &Index| index.images.keys().map(|digest| self.image(index, digest, None)).collect::<Result<Vec<_>, _>>();
+        let mut images = self.looking(all)?;
         images.sort_by(|a, b| (a.names.is_empty(), &a.reference).cmp(&(b.names.is_empty(), &b.reference)));
         match embedded::image(&self.root, &self.program) {
             Ok(embedded) => images.insert(0, embedded),
@@ -407,10 +418,6 @@ impl ImageStore {
     /// content.lock for himself.
     fn sweep_content(&self, usage: &dyn Usage, removed: &mut Removed) -> Result<(), ImageError> {
         let leased = lease::sweep(&self.root)?;
-        let tmp = self.root.join("tmp");
-        for name in entries(&tmp)?.into_iter().filter(|name| !lease::is_one(name)) {
-            try_remove_dir(&tmp.join(name))?;
-        }
         let index = Index::read(&self.root)?;
         let layers: BTreeSet<String> = index.images.values().flat_map(|r| r.layers.iter().map(Digest::hex)).collect();
         for name in entries(&self.root.join("layers/sha256"))? {
@@ -461,7 +468,6 @@ impl ImageStore {
         Ok(())
     }
 
-    /// It loses its name at once and its files then: whoever comes in between finds nothing instead of half.
     fn remove_layer(
         &self,
         dir: &Path,
@@ -473,9 +479,7 @@ impl ImageStore {
             removed.kept += 1;
             return Ok(());
         }
-        let work = WorkDir::new(&self.root, "removed-")?;
-        fs::rename(dir, work.path.join("layer")).map_err(sys("remove", dir))?;
-        try_remove_dir(&work.path)?;
+        retire(&self.root, dir)?;
         removed.layers += 1;
         removed.bytes += bytes;
         Ok(())
@@ -486,13 +490,6 @@ impl ImageStore {
 fn refuse_used(id: &str, reference: &str, usage: &dyn Usage, force: Force) -> Result<(), ImageError> {
     let pods = if force == Force::Yes { Vec::new() } else { usage.pods(id) };
     if pods.is_empty() { Ok(()) } else { Err(ImageError::InUse { image: reference.to_owned(), pods }) }
-}
-
-fn absent_is_fine(path: &Path) -> Result<(), ImageError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(sys("remove", path)),
-    }
 }
 
 /// What a reference stands for.

@@ -1,5 +1,7 @@
 //! Directories of work in progress, and how trees of the store go.
 
+use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -32,9 +34,28 @@ pub(super) fn remove_dir(path: &Path) {
     }
 }
 
+/// Removes a directory that has its final name. The name goes at once and the files then: whatever ends us, nobody finds half of it.
+/// The caller has content.lock for himself.
+pub(super) fn retire(root: &Path, dir: &Path) -> Result<(), ImageError> {
+    let Some(name) = dir.file_name() else { return Ok(()) };
+    // No new directory: this has to work when the disk is full.
+    let aside = root.join("tmp").join(format!("removed-{}", name.to_string_lossy()));
+    try_remove_dir(&aside)?;
+    fs::rename(dir, &aside).map_err(sys("remove", dir))?;
+    try_remove_dir(&aside)
+}
+
 /// Removes a tree of the store.
 pub(super) fn try_remove_dir(path: &Path) -> Result<(), ImageError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let dir = inroot::open_dir(parent).map_err(sys("open", parent))?;
     inroot::remove_tree(dir.as_fd(), name.as_encoded_bytes()).map_err(sys("remove", path))
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn absent_is_fine(path: &Path) -> Result<(), ImageError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(sys("remove", path)),
+    }
 }

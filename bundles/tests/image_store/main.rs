@@ -6,6 +6,7 @@ mod concurrency;
 mod formats;
 mod hostile;
 mod layers;
+mod leases;
 mod lies;
 mod names;
 mod removal;

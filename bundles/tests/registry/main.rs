@@ -6,5 +6,6 @@ mod cancel;
 mod failures;
 mod manifests;
 mod mirrors;
+mod pulls;
 mod support;
 mod tls;
