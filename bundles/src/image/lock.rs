@@ -151,3 +151,36 @@ impl Hold {
         Ok(Self { _lock: Lock::wait(dir, "content.lock", Share::Shared)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::{fs, thread};
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_has_a_layer_although_the_file_comes_and_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("fetching")).unwrap();
+        let (layer, taken) = (Digest::of(b"layer"), AtomicBool::new(false));
+        let rest = |_| {
+            thread::yield_now();
+            false
+        };
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let lock = LayerLock::wait(dir.path(), &layer, &rest, &|| {}).unwrap();
+                        assert!(!taken.swap(true, Ordering::SeqCst), "two have it");
+                        thread::yield_now();
+                        taken.store(false, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path().join("fetching")).unwrap().count(), 0);
+    }
+}
