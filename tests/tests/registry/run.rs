@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use testkit::{Act, Cmd, Proxy, Rule, container, pod, with};
 
-use crate::{Lab, PATIENT, blob_image, has, insecure, once, printed, program, reaches};
+use crate::{Lab, PATIENT, assert_same_store, blob_image, has, insecure, once, printed, program, reaches};
 
 const NEVER: &str = "Never";
 const ABSENT: &str = "IfNotPresent";
@@ -41,6 +41,27 @@ fn a_manifest_just_works() {
     assert_eq!(output.stdout, printed("first"), "{output}");
     assert!(has(&output.stderr, "pull"), "progress is told: {output}");
     assert!(proxy.count("GET", "/blobs/") > 0);
+}
+
+#[test]
+fn a_dry_run_only_names_what_it_would_pull() {
+    let Some((lab, proxy, name)) = counted() else { return };
+    lab.begin();
+    let before = lab.store();
+    let path = lab.mp.manifest("p.json", &once("p", &name, None).to_string());
+    let said = lab.ok(&["run", "--dry-run", &path]);
+    assert!(said.contains(&format!("{name} (would be pulled)")), "{said}");
+    assert!(proxy.seen().is_empty(), "{:#?}", proxy.seen());
+    assert_same_store(&before, &lab.store());
+}
+
+#[test]
+fn a_bundle_is_of_what_is_pulled_for_it() {
+    let Some((lab, _proxy, name)) = counted() else { return };
+    let (path, out) = (lab.mp.manifest("p.json", &once("p", &name, None).to_string()), lab.mp.file("out"));
+    lab.ok(&["bundle", &path, "-o", out.to_str().expect("UTF-8")]);
+    let names = fs::read_dir(&out).expect("bundles").map(|entry| entry.expect("an entry").path());
+    assert!(names.filter(|path| path.join("config.json").is_file() && path.join("rootfs/bin/busybox").is_file()).count() == 1);
 }
 
 #[test]
