@@ -38,9 +38,9 @@ fn facts(layer: &Path) -> BTreeMap<PathBuf, String> {
 fn there_and_back(lab: &Lab, before: &Image) -> Image {
     let seen: Vec<_> = before.layers.iter().map(|layer| facts(layer)).collect();
     let mut archive = Vec::new();
-    lab.store.save(&[before.id.clone()], &mut archive).unwrap();
+    lab.store.save(std::slice::from_ref(&before.id), &mut archive).unwrap();
     let mut again = Vec::new();
-    lab.store.save(&[before.id.clone()], &mut again).unwrap();
+    lab.store.save(std::slice::from_ref(&before.id), &mut again).unwrap();
     assert!(archive == again, "the same image gives the same bytes");
     let other = Lab::new();
     let after = other.store.load(&other.write("archive.tar", &archive), Watch::nobody()).unwrap().remove(0);
