@@ -18,8 +18,8 @@ fn container(wanted: &[&str], mounts: &str) -> ContainerPlan {
     let mut container = manifest.pods.remove(0).plan.containers.remove(0);
     let volumes = wanted.iter().map(|place| (*place).to_owned()).collect();
     container.root = RootSource::Image(Box::new(Image {
-        reference: "docker.io/library/x:1".to_owned(), names: Vec::new(), id: String::new(), digest: String::new(), layers: Vec::new(),
-        config: ImageConfig { volumes, ..ImageConfig::default() }, size: 0, created: None, architecture: String::new(),
+        reference: "docker.io/library/x:1".to_owned(), names: Vec::new(), id: String::new(), digest: String::new(), digests: Vec::new(),
+        layers: Vec::new(), config: ImageConfig { volumes, ..ImageConfig::default() }, size: 0, created: None, architecture: String::new(),
     }));
     container
 }

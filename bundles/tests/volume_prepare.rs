@@ -165,8 +165,8 @@ fn an_image_volume_is_a_directory_to_mount_its_layers_on() {
     let source = |image| VolumeSource::Image { reference: "x:1".to_owned(), pull_policy: PullPolicy::Never, image };
     let layers = vec![PathBuf::from("/layers/b"), PathBuf::from("/layers/a")];
     let image = Image {
-        reference: "x:1".to_owned(), names: Vec::new(), id: String::new(), digest: String::new(), layers: layers.clone(),
-        config: ImageConfig::default(), size: 0, created: None, architecture: String::new(),
+        reference: "x:1".to_owned(), names: Vec::new(), id: String::new(), digest: String::new(), digests: Vec::new(),
+        layers: layers.clone(), config: ImageConfig::default(), size: 0, created: None, architecture: String::new(),
     };
     let prepared = prepare(&source(Some(Box::new(image))), dir.path(), "v").expect("prepared");
     assert_eq!(prepared, Prepared { path: dir.path().join("v"), mount: Some(PodMount::Layers(layers)) });

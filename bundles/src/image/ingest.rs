@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! lease ── unpack missing layers, several at a time, each into tmp/ and renamed when verified
-//!       ── syncfs ── seal the layers ── manifests, configurations ── index.json ── lease given up
+//!       ── syncfs ── manifests, configurations ── index.json, not named yet ── seal the layers ── its name ── lease given up
 //! ```
 //!
-//! Until index.json is replaced nobody sees an image; whatever fails before that removes what it made and no other uses.
+//! Until index.json is replaced nobody sees an image; whatever fails before that removes what it made and no other uses. The last
+//! of those who fail with a layer removes it, whoever made it. A sealed layer goes with gc only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
