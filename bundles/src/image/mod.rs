@@ -30,6 +30,7 @@ mod lease;
 mod limits;
 mod load;
 mod lock;
+mod lookup;
 mod manifest;
 mod oci;
 mod pack;
@@ -38,6 +39,7 @@ mod platform;
 #[cfg(feature = "registry")]
 mod pull;
 mod reference;
+mod removal;
 mod save;
 mod source;
 mod sparse;
@@ -64,7 +66,8 @@ pub use platform::Platform;
 #[cfg(feature = "registry")]
 pub use pull::{Change, Pulled};
 pub use reference::Reference;
-pub use store::{Force, ImageStore, Pruned, Removed};
+pub use removal::{Force, Pruned, Removed};
+pub use store::ImageStore;
 pub use usage::{Unused, Usage};
 
 /// An image of the store.

@@ -153,13 +153,7 @@ impl Packer<'_> {
         if written != size {
             return Err(io::Error::other(format!("{} has become shorter", String::from_utf8_lossy(name))));
         }
-        self.pad(size)
-    }
-
-    /// Fills the last block.
-    fn pad(&mut self, size: u64) -> io::Result<()> {
-        let rest = usize::try_from(size % BLOCK as u64).unwrap_or_default();
-        if rest == 0 { Ok(()) } else { self.to.write_all(&[0; BLOCK][rest..]) }
+        self.to.write_all(padding(size))
     }
 
     fn header(&mut self, name: &[u8], facts: &Facts<'_>) -> io::Result<()> {
@@ -221,8 +215,14 @@ impl Packer<'_> {
         header.set_cksum();
         self.to.write_all(header.as_bytes())?;
         self.to.write_all(records)?;
-        self.pad(records.len() as u64)
+        self.to.write_all(padding(records.len() as u64))
     }
+}
+
+/// What fills the last block of so many bytes.
+pub(super) fn padding(size: u64) -> &'static [u8] {
+    let rest = usize::try_from(size % BLOCK as u64).unwrap_or_default();
+    if rest == 0 { &[] } else { &[0; BLOCK][rest..] }
 }
 
 /// `LENGTH KEY=VALUE\n`, the length counting itself.

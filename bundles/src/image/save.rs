@@ -139,7 +139,7 @@ impl Archive<'_> {
         if self.written.insert(name.to_owned()) {
             self.header(name, content.len() as u64)?;
             self.put(content)?;
-            self.pad(content.len() as u64)?;
+            self.put(pack::padding(content.len() as u64))?;
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Archive<'_> {
         if hashing.done().digest != layer.digest {
             return Err(sys("pack layer", directory)(io::Error::other("it changed meanwhile")));
         }
-        self.pad(layer.size)
+        self.put(pack::padding(layer.size))
     }
 
     fn header(&mut self, name: &str, size: u64) -> Result<(), ImageError> {
@@ -169,11 +169,6 @@ impl Archive<'_> {
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
         self.put(header.as_bytes())
-    }
-
-    fn pad(&mut self, size: u64) -> Result<(), ImageError> {
-        let rest = usize::try_from(size % 512).unwrap_or_default();
-        if rest == 0 { Ok(()) } else { self.put(&[0; 512][rest..]) }
     }
 
     fn end(&mut self) -> Result<(), ImageError> {
