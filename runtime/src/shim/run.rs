@@ -92,6 +92,7 @@ async fn live(store: Store, new: NewPod, report: Reporter) -> i32 {
             if let Err(error) = sys::program::forget_pages() {
                 tracing::debug!(%error, "pages of the program not given back");
             }
+            sys::program::forget_free_memory();
             tokio::task::spawn_local({
                 let pod = Rc::clone(&pod);
                 async move { pod.watch_pause().await }
