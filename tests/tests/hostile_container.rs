@@ -251,7 +251,7 @@ fn a_made_device_cannot_be_opened() {
 fn a_false_proc() {
     let Some(mp) = Minipod::new() else { return };
     let victim = Cmd::new("sleep").arg("1000").spawn();
-    let pid = Process::all().into_iter().filter(|process| process.cmdline() == ["sleep", "1000"]).max().expect("the victim");
+    let pid = Process(victim.pid());
     let fake = "mount -t tmpfs none /proc && mkdir -p /proc/thread-self /proc/self && ";
     let script = format!("{fake} echo {} > /proc/thread-self/children; echo ready; while true; do read x < /tmp/none; done 2>/dev/null", pid.0);
     let mighty = with(container("c", &script), json!({ "securityContext": { "capabilities": { "add": ["SYS_ADMIN"] } } }));
