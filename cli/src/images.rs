@@ -43,6 +43,8 @@ pub(crate) fn resolve(layout: &Layout, format: LogFormat, pods: &mut [PodManifes
     let store = store(layout)?;
     let mut failures = Failures::default();
     let mut jobs: Vec<(Wanted, Vec<&Need>)> = Vec::new();
+    // What is not looked up in the end: why not is told, or it would be fetched.
+    let mut missing: Vec<&Need> = Vec::new();
     for need in &needs {
         match need.to_fetch(&store) {
             Ok(None) => {}
@@ -54,10 +56,12 @@ pub(crate) fn resolve(layout: &Layout, format: LogFormat, pods: &mut [PodManifes
                     None => jobs.push((Wanted { secrets: secrets(pod)?, reference }, vec![need])),
                 }
             }
-            Err(e) => failures.add(need, e),
+            Err(e) => {
+                failures.add(need, e);
+                missing.push(need);
+            }
         }
     }
-    let mut missing: Vec<&Need> = Vec::new();
     if let Fetch::AsAsked(options) = fetch
         && !jobs.is_empty()
     {
